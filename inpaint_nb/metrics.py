@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['PSNR_CAP', 'WINDOW', 'SIGMA', 'K1', 'K2', 'l1', 'psnr', 'ssim_map', 'ssim', 'composite', 'score', 'summarize']
 
-# %% ../nbs/03_metrics.ipynb #61c453aa
+# %% ../nbs/03_metrics.ipynb #ad149b1b
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 
@@ -15,7 +15,7 @@ from torch import Tensor
 
 from .masks import check_mask
 
-# %% ../nbs/03_metrics.ipynb #37cfacba
+# %% ../nbs/03_metrics.ipynb #bacd21cd
 def _check_pair(
     pred: Tensor,                # what is scored, (B, C, H, W)
     truth: Tensor,               # what it is scored against, (B, C, H, W)
@@ -38,7 +38,7 @@ def _check_pair(
     if not region.flatten(1).amax(1).all(): raise ValueError(f"{int((region.flatten(1).amax(1) == 0).sum())} regions hold no pixel: there is nothing to score")
     return pred, truth, region
 
-# %% ../nbs/03_metrics.ipynb #b7577a2b
+# %% ../nbs/03_metrics.ipynb #11614c11
 def _refuse_nonfinite(
     x: Tensor,                   # images or errors, (B, ...)
     what: str = "pred",          # what to call it
@@ -48,7 +48,7 @@ def _refuse_nonfinite(
     bad = ~x.flatten(1).isfinite().all(1)
     if bad.any(): raise ValueError(f"{what} holds NaN or infinity in {int(bad.sum())} of {len(x)} images: a mean over them would be meaningless")
 
-# %% ../nbs/03_metrics.ipynb #48208a15
+# %% ../nbs/03_metrics.ipynb #a467f8fb
 def _region_mean(
     x: Tensor,                   # a map, (B, C, H, W)
     region: Tensor | None,       # pixels that count, (B, 1, H, W); None: all
@@ -57,7 +57,7 @@ def _region_mean(
     if region is None: return x.mean(-1).mean((1, 2))
     return (x*region).sum(-1).sum((1, 2))/(region.sum(-1).sum((1, 2))*x.shape[1])
 
-# %% ../nbs/03_metrics.ipynb #5c21aa03
+# %% ../nbs/03_metrics.ipynb #055dc8f5
 def _difference(
     pred: Tensor,                # what is scored, (B, C, H, W)
     truth: Tensor,               # what it is scored against, (B, C, H, W)
@@ -69,7 +69,7 @@ def _difference(
     _refuse_nonfinite(pred)
     return pred - truth, region
 
-# %% ../nbs/03_metrics.ipynb #db2d48b6
+# %% ../nbs/03_metrics.ipynb #8f023cdf
 def l1(
     pred: Tensor,                # what is scored, (B, C, H, W)
     truth: Tensor,               # what it is scored against, (B, C, H, W), in [0, 1]
@@ -79,7 +79,7 @@ def l1(
     d, region = _difference(pred, truth, region)
     return _region_mean(d.abs(), region)
 
-# %% ../nbs/03_metrics.ipynb #b105aa05
+# %% ../nbs/03_metrics.ipynb #0f5b4963
 PSNR_CAP = 100.                  # dB; a mean squared error under 1e-10 is float32 rounding, and counts as none
 
 def _decibel(
@@ -88,7 +88,7 @@ def _decibel(
     "PSNR for a data range of 1."
     return -10*mse.clamp_min(10**(-PSNR_CAP/10)).log10()
 
-# %% ../nbs/03_metrics.ipynb #d72ce3ed
+# %% ../nbs/03_metrics.ipynb #fe28e706
 def psnr(
     pred: Tensor,                # what is scored, (B, C, H, W)
     truth: Tensor,               # what it is scored against, (B, C, H, W), in [0, 1]
@@ -98,7 +98,7 @@ def psnr(
     d, region = _difference(pred, truth, region)
     return _decibel(_region_mean(d.square_(), region))
 
-# %% ../nbs/03_metrics.ipynb #26e624b8
+# %% ../nbs/03_metrics.ipynb #3e7ecb4b
 WINDOW, SIGMA, K1, K2 = 11, 1.5, .01, .03   # Wang et al. 2004, section III-C
 
 @lru_cache(maxsize=8)
@@ -113,7 +113,7 @@ def _bands(
     for j in range(block): G[j, j:j+WINDOW] = w/w.sum()
     return G.to(device, dtype)
 
-# %% ../nbs/03_metrics.ipynb #7d85be1d
+# %% ../nbs/03_metrics.ipynb #24e11f11
 def _slide(
     m: Tensor,                   # (L, N)
     out: Tensor,                 # (L - 10, N), written
@@ -126,7 +126,7 @@ def _slide(
         torch.mm(G[:k, :k+WINDOW-1], m[i:i+k+WINDOW-1], out=out[i:i+k])
     return out
 
-# %% ../nbs/03_metrics.ipynb #f4267b16
+# %% ../nbs/03_metrics.ipynb #9591bf18
 def _blur(
     maps: list,                  # n maps, each (H, N, W)
 ) -> Tensor:                     # (n, W - 10, H - 10, N), not contiguous
@@ -136,7 +136,7 @@ def _blur(
     for m, out in zip(maps, rows): _slide(m.reshape(H, N*W), out)
     return _slide(rows.view(-1, W).T, both).view(W - edge, n, H - edge, N).transpose(0, 1)
 
-# %% ../nbs/03_metrics.ipynb #bc6c1afd
+# %% ../nbs/03_metrics.ipynb #a4f2811b
 def _exact(
     x: Tensor,                   # float32 or float64
 ) -> torch.dtype:                # type in which matrix products keep their digits
@@ -144,7 +144,7 @@ def _exact(
     short = x.device.type == "cuda" or torch.get_float32_matmul_precision() != "highest"
     return torch.float64 if short else x.dtype
 
-# %% ../nbs/03_metrics.ipynb #683f09dc
+# %% ../nbs/03_metrics.ipynb #ff813129
 def _ssim_map(
     x: Tensor,                   # images, (B, C, H, W), float32 or float64
     y: Tensor,                   # images, (B, C, H, W), the same type
@@ -166,7 +166,7 @@ def _ssim_map(
     s = cov.div_(ma.square_().addcmul_(mb, mb).add_(K1**2).mul_(var))
     return s.unflatten(2, (B, C)).permute(2, 3, 1, 0).to(x.dtype)
 
-# %% ../nbs/03_metrics.ipynb #05c272a0
+# %% ../nbs/03_metrics.ipynb #95736b09
 def _over_chunks(
     f,                           # a function of a slice of the batch
     x: Tensor,                   # images, (B, C, H, W)
@@ -180,7 +180,7 @@ def _over_chunks(
         with ThreadPoolExecutor(threads) as pool: return list(pool.map(f, parts) if threads > 1 and len(parts) > 1 else map(f, parts))
     finally: torch.set_num_threads(threads)
 
-# %% ../nbs/03_metrics.ipynb #8b84895b
+# %% ../nbs/03_metrics.ipynb #4e1d732e
 def _check_ssim(
     pred: Tensor,                # what is scored
     truth: Tensor,               # what it is scored against
@@ -192,7 +192,7 @@ def _check_ssim(
     _refuse_nonfinite(pred)
     return pred, truth, region
 
-# %% ../nbs/03_metrics.ipynb #68f14f56
+# %% ../nbs/03_metrics.ipynb #5cfc78f5
 @torch.no_grad()
 def ssim_map(
     pred: Tensor,                # what is scored, (B, C, H, W), at least 11 pixels a side
@@ -200,11 +200,12 @@ def ssim_map(
     full: bool = False,          # True: also around pixels whose window sticks out
 ) -> Tensor:                     # SSIM, (B, C, H - 10, W - 10), or (B, C, H, W) if full
     """Structural similarity around each pixel (Wang et al. 2004, equation 13): Gaussian window of 11 pixels and sigma 1.5.
-    With `full`, a window that sticks out is cut and its weights scaled to 1. Raises ValueError for NaN or an image smaller than the window."""
+    With `full`, a window that sticks out is cut and its weights scaled to 1. In float32 a value is good to about 1e-4, a mean over a picture to 1e-5;
+    give float64 for more. Raises ValueError for NaN or an image smaller than the window."""
     pred, truth, _ = _check_ssim(pred, truth)
     return torch.cat(_over_chunks(lambda p: _ssim_map(pred[p], truth[p], full).contiguous(), pred))
 
-# %% ../nbs/03_metrics.ipynb #9b2c26db
+# %% ../nbs/03_metrics.ipynb #51c9e020
 def _inner(
     m: Tensor,                   # map or region, (B, C, H, W)
 ) -> Tensor:                     # (B, C, H - 10, W - 10)
@@ -212,13 +213,14 @@ def _inner(
     e = WINDOW//2
     return m[..., e:-e, e:-e]
 
+# %% ../nbs/03_metrics.ipynb #01a2a25e
 def _near_border(
     region: Tensor,              # (B, 1, H, W)
 ) -> bool:                       # some pixel of it has a window that sticks out
     "Whether `region` comes within half a window of the border."
     return bool(region.sum() > _inner(region).sum())
 
-# %% ../nbs/03_metrics.ipynb #c8bea607
+# %% ../nbs/03_metrics.ipynb #6ded8f35
 @torch.no_grad()
 def ssim(
     pred: Tensor,                # what is scored, (B, C, H, W), at least 11 pixels a side
@@ -234,7 +236,7 @@ def ssim(
     mean = lambda p: _region_mean(_ssim_map(pred[p], truth[p], full), None if counted is None else counted[p])
     return torch.cat(_over_chunks(mean, pred))
 
-# %% ../nbs/03_metrics.ipynb #41764d93
+# %% ../nbs/03_metrics.ipynb #49bbc01c
 def composite(
     pred: Tensor,                # the network's output, (B, C, H, W); only its hole is used
     known: Tensor,               # what is pasted on the known pixels, (B, C, H, W)
@@ -243,7 +245,7 @@ def composite(
     "`pred` in the hole, `known` elsewhere; whatever `pred` holds outside the hole, NaN included, does not matter."
     return torch.where(check_mask(mask, pred) > .5, pred, known.to(pred))
 
-# %% ../nbs/03_metrics.ipynb #f26619ed
+# %% ../nbs/03_metrics.ipynb #8b2c08c0
 def _score_chunk(
     pred: Tensor,                # (B, C, H, W)
     truth: Tensor,               # (B, C, H, W)
@@ -266,7 +268,7 @@ def _score_chunk(
             out[*key, "ssim"] = _region_mean(seen, where if where is None or full else _inner(where))
     return out
 
-# %% ../nbs/03_metrics.ipynb #12ea64e6
+# %% ../nbs/03_metrics.ipynb #0b65bcd6
 @torch.no_grad()
 def score(
     pred: Tensor,                # the network's output, (B, 3, H, W); clipped to [0, 1], as writing an image file does
@@ -292,7 +294,7 @@ def score(
     out = {k: torch.cat([p[k] for p in parts]) for k in parts[0]}
     return out if nonfinite == "error" else out | {("raw" if raw else "hole", "", "nonfinite"): counts.to(seen)}
 
-# %% ../nbs/03_metrics.ipynb #a35e8856
+# %% ../nbs/03_metrics.ipynb #77b34631
 def summarize(
     values: Tensor,              # one value an image, (N,)
     n_batches: int = 10,         # batches of consecutive images, as equal in size as N allows
