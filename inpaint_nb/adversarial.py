@@ -11,6 +11,7 @@ import math
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 
 import torch
 import torch.nn as nn
@@ -135,14 +136,14 @@ class Recipe:
     adversarial: dict | None = None      # arguments of `adversarial_loss`; None: regular training
     start: "Recipe | None" = None        # weights to begin with; None: random ones
     options: dict = field(default_factory=dict)   # further arguments of `train`: batch_size, lr, warmup, decay, ...
-    augmented: bool = True               # with `augment` and its defaults
+    augmentation: dict | None = field(default_factory=dict)   # arguments of `augment`; None: the images as they are
     seed: int = 0
     watched: int = 200                   # validation images that the monitor looks at; robust training: 64 of them at most
 
     def config(self) -> dict:
         "All of it, fit for JSON and for a hash; the images by their fingerprint."
         return dict(data=self.source.name, fingerprint=self.source.fingerprint, network=self.network, steps=self.steps, adversarial=self.adversarial,
-                    start=self.start.config() if self.start else None, options=self.options, augmented=self.augmented, seed=self.seed)
+                    start=self.start.config() if self.start else None, options=self.options, augmentation=self.augmentation, seed=self.seed)
 
     def monitor(self) -> Callable:
         "Validation bits/dim for regular training, the overfitting monitor for robust training."
@@ -151,11 +152,15 @@ class Recipe:
         return lambda model, step: dict(val_bits=mean_bits(model, images))
 
     def fit(self, model: nn.Module, checkpoint, folders: list) -> list[dict]:
-        "Train `model`; where the recipe starts from another one, get that first. Returns the log."
-        if self.start: model.load_state_dict(self.start.model(folders)[0].state_dict())
-        robust = self.adversarial is not None
-        return train(model, adversarial_loss(**self.adversarial) if robust else likelihood_loss, self.source.train, steps=self.steps, seed=self.seed,
-                     augment=augment if self.augmented else None, checkpoint=checkpoint, monitor=self.monitor(), best="pgd_psnr" if robust else None, **self.options)
+        "Train `model`; where the recipe starts from another one, get that first. Returns the log, that of the start included."
+        robust, before = self.adversarial is not None, []
+        if self.start:
+            start, record = self.start.model(folders, model.mask.device)
+            model.load_state_dict(start.state_dict()); before = record["log"]
+        log = train(model, adversarial_loss(**self.adversarial) if robust else likelihood_loss, self.source.train, steps=self.steps, seed=self.seed,
+                    augment=None if self.augmentation is None else partial(augment, **self.augmentation), checkpoint=checkpoint, monitor=self.monitor(), best="pgd_psnr" if robust else None, **self.options)
+        done = before[-1] if before else dict(step=0, images=0)
+        return before + [row | {k: row[k] + done[k] for k in ("step", "images")} for row in log]
 
     def model(self, folders: list, device="cpu") -> tuple[nn.Module, dict]:
         "The trained model and its record (see `train_or_load`): loaded from one of `folders`, or trained and saved in the last of them."

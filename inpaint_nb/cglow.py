@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .flows import (ActNorm, AffineCoupling, AffineInjector, ConditionalActNorm, ConditionalConv1x1, ConditionalCoupling, ConditionNet,
-                              FlowSequence, InvertibleConv1x1, MultiScale, PictureFeatures, Split, Squeeze, coupling_scale, gaussian_log_density, guard_set_to)
+                              FlowSequence, InvertibleConv1x1, MultiScale, PictureFeatures, Split, Squeeze, at_least_float32, coupling_scale, gaussian_log_density)
 from .masks import center_mask, check_mask, mask_box
 from .metrics import composite
 from .training import keyed_generator
@@ -134,7 +134,7 @@ class ReleasedNet(nn.Module):
         for m in linears[::2]: nn.init.zeros_(m.weight); nn.init.zeros_(m.bias)
         if last_std: nn.init.normal_(linears[-1].weight, std=last_std); nn.init.normal_(linears[-1].bias, std=last_std)
 
-    def forward(self, c): return self.net(c)
+    def forward(self, c): return at_least_float32(self.net(c))
 
 # %% ../nbs/11_cglow.ipynb #42b123fe
 class ReleasedActNorm(ConditionalActNorm):

@@ -761,7 +761,9 @@ def _folder(root, size, seed, broken, crop):
     files = Files(root, ADVICE["folder"])
     split, notes = _folder_split(files, seed, broken)
     name = files.root.absolute().stem if files.zipped else files.root.absolute().name
-    return _from_files(name, files, split, size, broken, "", notes)
+    terms = [n for n in files.stamps if PurePosixPath(n).name.upper() in ("TERMS.TXT", "LICENSE.TXT")]     # whose pictures: its first clause
+    credit = files.text(min(terms, key=len)).split(";")[0].split("\n")[0][:200].strip() if terms else ""
+    return _from_files(name, files, split, size, broken, credit, notes)
 
 # %% ../nbs/01_data.ipynb #a2ffc850
 class _Faces:
