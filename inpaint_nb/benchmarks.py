@@ -6,20 +6,19 @@
 __all__ = ['COLUMNS', 'VERDICT_HEADER', 'side_by_side', 'quartiles', 'rows_of', 'verdict', 'training_step', 'precisions',
            'on_threads', 'fresh_python', 'package_modules', 'peak_memory', 'chart', 'verdict_rows']
 
-# %% ../nbs/06_benchmarks.ipynb #34163be8
+# %% ../nbs/06_benchmarks.ipynb #d66aeb4a
 import math, os, subprocess, sys, time
 from collections.abc import Callable
 from pathlib import Path
 
 import torch
 import torch.nn as nn
-from torch import Tensor
 
 from .core import autocast_dtype
 from .figures import GREY, INK, PALETTE, look, new_figure
 from .training import optimiser_step, update_average
 
-# %% ../nbs/06_benchmarks.ipynb #8dc7450e
+# %% ../nbs/06_benchmarks.ipynb #44123595
 def side_by_side(
     contestants: dict,                        # name -> callable without arguments
     repeats: int = 7,                         # timed rounds; each contestant runs once a round
@@ -37,7 +36,7 @@ def side_by_side(
             if i >= 0: seconds[name].append(took)
     return seconds
 
-# %% ../nbs/06_benchmarks.ipynb #78b94c03
+# %% ../nbs/06_benchmarks.ipynb #cd1687c2
 COLUMNS = ("benchmark", "contestant", "seconds", "q25", "q75", "repeats", "batch", "per_second")
 
 def quartiles(
@@ -47,7 +46,7 @@ def quartiles(
     if not len(values): raise ValueError("there are no values to take quartiles of")
     return tuple(torch.tensor(values, dtype=torch.float64).quantile(torch.tensor([.25, .5, .75], dtype=torch.float64)).tolist())
 
-# %% ../nbs/06_benchmarks.ipynb #20fe3add
+# %% ../nbs/06_benchmarks.ipynb #21c5518f
 def rows_of(
     benchmark: str,   # what is measured
     seconds: dict,    # from `side_by_side`
@@ -61,7 +60,7 @@ def rows_of(
         table.append([benchmark, name, digits(mid), digits(low), digits(high), len(values), batch, digits(batch/mid)])
     return table
 
-# %% ../nbs/06_benchmarks.ipynb #b2353f71
+# %% ../nbs/06_benchmarks.ipynb #02928acf
 def verdict(
     benchmark: str,             # what is measured
     seconds: dict,              # from `side_by_side`
@@ -84,7 +83,7 @@ def verdict(
     return dict(benchmark=benchmark, ours=ours, peer=peer, ours_seconds=quartiles(t)[1], peer_seconds=quartiles(p)[1] if peer else None, used=used, used_q25=low, used_q75=high,
                 peer_used=quartiles([b/a for a, b in zip(allowed, p)])[1] if peer else None, measured=measured, target=target, met=used <= 1)
 
-# %% ../nbs/06_benchmarks.ipynb #b30d0ca7
+# %% ../nbs/06_benchmarks.ipynb #520f93cf
 def _words(times: float, plus: float, batch: int | None, ratio: float, extra: float, speed: float) -> tuple[str, str]:
     "What was measured and what was wanted, in the same words."
     if times and plus: return f"{extra:+.2f} s", f"at most {plus:g} s more"
@@ -93,7 +92,7 @@ def _words(times: float, plus: float, batch: int | None, ratio: float, extra: fl
     if batch: return f"{speed:.4g} images/s", f"at least {batch/plus:.4g} images/s"
     return f"{extra:.2f} s", f"at most {plus:g} s"
 
-# %% ../nbs/06_benchmarks.ipynb #7c201fff
+# %% ../nbs/06_benchmarks.ipynb #b212f77c
 def training_step(
     model: nn.Module,              # changed by every call
     loss_fn: Callable,             # model -> scalar loss
@@ -115,14 +114,14 @@ def training_step(
         return loss.item()
     return step
 
-# %% ../nbs/06_benchmarks.ipynb #d275c156
+# %% ../nbs/06_benchmarks.ipynb #55c12900
 def precisions(
     device: torch.device | str = "cpu",
 ) -> list[str]:   # of `training_step`, the fastest last
     "The precisions that make sense on `device`."
     return ["float32"] + (["bfloat16"] if autocast_dtype(device) is not None else [])
 
-# %% ../nbs/06_benchmarks.ipynb #8844d7d5
+# %% ../nbs/06_benchmarks.ipynb #6a39c5d1
 def on_threads(
     n: int,        # threads of torch
     f: Callable,   # without arguments
@@ -135,7 +134,7 @@ def on_threads(
         finally: torch.set_num_threads(before)
     return run
 
-# %% ../nbs/06_benchmarks.ipynb #0a4d514e
+# %% ../nbs/06_benchmarks.ipynb #0c71b266
 def fresh_python(
     code: str,   # what the new process runs
 ) -> str:        # what it prints
@@ -146,14 +145,14 @@ def fresh_python(
     if done.returncode: raise RuntimeError(f"the process failed: {(done.stderr.strip().splitlines() or ['without a word'])[-1]}")
     return done.stdout.strip()
 
-# %% ../nbs/06_benchmarks.ipynb #a95d645b
+# %% ../nbs/06_benchmarks.ipynb #b990e345
 def package_modules() -> list[str]:   # "inpaint_nb.core", ...
     "The full names of all modules of the package."
     import inpaint_nb
     names = {path.stem for place in inpaint_nb.__path__ for path in Path(place).glob("*.py")}
     return sorted(f"inpaint_nb.{name}" for name in names if not name.startswith("_"))
 
-# %% ../nbs/06_benchmarks.ipynb #af64e458
+# %% ../nbs/06_benchmarks.ipynb #e635ca12
 def peak_memory(
     setup: str,    # code that loads what is needed
     work: str,     # code whose peak is wanted
@@ -164,19 +163,19 @@ def peak_memory(
     code = [setup, "import re", f"_before = {level.format('VmRSS')}", work, f"print({level.format('VmHWM')} - _before)"]
     return float(fresh_python("\n".join(code)).splitlines()[-1])
 
-# %% ../nbs/06_benchmarks.ipynb #64f765ec
+# %% ../nbs/06_benchmarks.ipynb #6c5f97ad
 def _draw_race(ax, y: int, v: dict) -> None:
     "One row of the chart: a dot with its quartiles, the peer, and the words."
     colour = PALETTE[0] if v["met"] else PALETTE[1]
     if v["peer_used"]:
         ax.plot([v["used"], v["peer_used"]], [y, y], color="#d5d5d5", lw=2.2, zorder=1.5, solid_capstyle="round")
-        ax.plot(v["peer_used"], y, "o", mfc="white", mec=GREY, ms=6.5, zorder=3)
+        ax.plot(v["peer_used"], y, "o", mfc="white", mec=GREY, ms=9.5, zorder=2.2)
     ax.plot([v["used_q25"], v["used_q75"]], [y, y], color=colour, lw=5, alpha=.4, solid_capstyle="butt", zorder=2.5)
     ax.plot(v["used"], y, "o", color=colour, mec="white", mew=.7, ms=7.5, zorder=4)
     for x, words, size, ink in ((1.03, v["measured"], 8.5, INK), (1.37, v["target"], 8, GREY)):
         ax.annotate(words, (x, y), xycoords=("axes fraction", "data"), va="center", fontsize=size, color=ink)
 
-# %% ../nbs/06_benchmarks.ipynb #0c42ef17
+# %% ../nbs/06_benchmarks.ipynb #93b5d6eb
 def chart(
     verdicts: list,            # from `verdict`
     title: str | None = None,  # line above
@@ -201,7 +200,7 @@ def chart(
         if title: fig.text(.01, 1 - .08/high, title, fontsize=10, fontweight="bold", ha="left", va="top")
     return fig
 
-# %% ../nbs/06_benchmarks.ipynb #43799b07
+# %% ../nbs/06_benchmarks.ipynb #76fe5064
 VERDICT_HEADER = ("race", "ours", "peer", "measured", "target", "met")
 
 def verdict_rows(

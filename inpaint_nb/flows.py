@@ -38,13 +38,14 @@ def widen(
 
 # %% ../nbs/10_flows.ipynb #819a9174
 def add_context(
-    h: Tensor,                # (B*M, C, H, W)
+    h: Tensor,                # (B*M, C, H, W); a fresh result, changed in place
     context: Tensor | None,   # (B, C, H, W); None adds nothing
-) -> Tensor:                  # (B*M, C, H, W)
-    "`h` plus the context of the condition that each row belongs to."
+) -> Tensor:                  # h, (B*M, C, H, W)
+    "Add to each row of `h` the context of the condition that it belongs to."
     if context is None: return h
-    if context.shape[0] in (1, h.shape[0]): return h + context
-    return (h.unflatten(0, (context.shape[0], -1)) + context[:, None]).flatten(0, 1)
+    if context.shape[0] in (1, h.shape[0]): return h.add_(context)
+    h.unflatten(0, (context.shape[0], -1)).add_(context[:, None])
+    return h
 
 # %% ../nbs/10_flows.ipynb #46c8c371
 def full_precision(t: Tensor):
@@ -155,8 +156,8 @@ class CouplingNet(nn.Module):
     def prepare(self, c): return None if self.project is None else self.project(c)
 
     def forward(self, y, context=None):
-        h = F.relu(add_context(self.first(y), context))
-        return self.last(F.relu(self.middle(h))).to(y.dtype)
+        h = F.relu_(add_context(self.first(y), context))
+        return self.last(F.relu_(self.middle(h))).to(y.dtype)
 
 # %% ../nbs/10_flows.ipynb #183d579a
 class AffineCoupling(FlowLayer):
@@ -234,8 +235,7 @@ class Split(FlowLayer):
 
     def prior(self, y1, context) -> tuple[Tensor, Tensor]:
         "Mean and log-deviation of what leaves."
-        h = self.bias.expand(y1.shape[0], -1, *y1.shape[2:])
-        if self.net is not None: h = h + self.net(clamped(y1, self.guard))
+        h = self.bias.expand(y1.shape[0], -1, *y1.shape[2:]).clone() if self.net is None else self.bias + self.net(clamped(y1, self.guard))
         mean, logs = add_context(h, context).to(y1.dtype).chunk(2, 1)
         return mean, soft_clamp(logs, 4.)
 

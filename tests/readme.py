@@ -18,13 +18,14 @@ def from_top(text: str) -> str:
 
 
 def render(notebook: Path) -> str:
-    "The notebook as Markdown, without cells marked hide or export and without the lines of directives."
+    "The notebook as Markdown, without cells marked hide or export, without the code of those marked `echo: false`, and without the lines of directives."
     import nbformat
     from nbconvert import MarkdownExporter
     nb = nbformat.read(notebook, as_version=4)
     nb.cells = [cell for cell in nb.cells if cell.cell_type != "raw" and not HIDDEN.search(cell.source)]
     for cell in nb.cells:
         if cell.cell_type == "markdown": cell.source = from_top(cell.source)
+        elif re.search(r"^#\|\s*echo:\s*false", cell.source, re.M): cell.metadata["transient"] = {"remove_source": True}
         else: cell.source = re.sub(r"^#\|.*\n?", "", cell.source, flags=re.M)
         for output in cell.get("outputs", []):
             if text := output.get("data", {}).get("text/markdown"): output["data"]["text/markdown"] = from_top("".join(text))

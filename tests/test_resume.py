@@ -17,7 +17,7 @@ from inpaint_nb.training import load_checkpoint, train
 
 pytestmark = pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="this system has no SIGKILL")
 STEPS, BATCH, PATIENCE = 24, 8, 120
-CLEAN, AIMED = 4, 8     # trainings killed at random moments; kills aimed at the writing of a checkpoint
+RANDOM, AIMED = 4, 8    # trainings killed at random moments; kills aimed at the writing of a checkpoint
 
 
 class Faces:
@@ -50,7 +50,7 @@ def run_training(folder: str, save_every: int) -> None:
 def fork():
     "Starts processes from one that has already imported torch: a kill then costs tenths of a second, not the import."
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["inpaint_nb.cglow", "inpaint_nb.data", "inpaint_nb.training"])
+    context.set_forkserver_preload(["inpaint_nb.cglow", "inpaint_nb.data", "inpaint_nb.training", "torch._dynamo"])    # Adam loads the last when first made
     running = []
 
     def start(*words):
@@ -111,26 +111,30 @@ def assert_same(result: dict, wanted: dict) -> None:
 
 @pytest.fixture(scope="module")
 def undisturbed(fork, tmp_path_factory):
+    "What the training gives when it is left alone, and the seconds that a step takes."
     folder = tmp_path_factory.mktemp("undisturbed")
-    result = finish(fork(str(folder), STEPS), folder)
+    process = fork(str(folder), STEPS)
+    wait(process, lambda: begun(folder)); since = time.monotonic()
+    result = finish(process, folder)
+    result["pace"] = (time.monotonic() - since)/STEPS
     moved = [k for k, v in result["start"].items() if not torch.equal(v, result["end"][k])]
     assert len(moved) > .9*len(result["start"]), "the training hardly moves a weight: equal weights would prove nothing"
     assert begun(folder) == STEPS
     return result
 
 
-@pytest.mark.parametrize("seed", range(CLEAN))
+@pytest.mark.parametrize("seed", range(RANDOM))
 def test_killed_at_random_moments(seed, fork, undisturbed, tmp_path):
     rng, save_every = random.Random(seed), (1, 2, 3, 5)[seed % 4]
     kills, reached = 0, 0
-    for step in sorted(rng.sample(range(STEPS), 3)):       # of all steps begun so far, repeated ones included
+    for step in sorted(rng.sample(range(STEPS - 3), 3)):    # of all steps begun so far, repeated ones included
         process = fork(str(tmp_path), save_every)
         wait(process, lambda: begun(tmp_path) > step)
-        time.sleep(rng.uniform(0, .08))
+        time.sleep(rng.uniform(0, 2)*undisturbed["pace"])
         kills += kill(process)
         before, reached = reached, checkpoint_step(tmp_path)
         assert before <= reached <= STEPS
-    assert kills >= 2, "the training was too quick to be killed"
+    assert kills, "the training was too quick to be killed"
     so_far = begun(tmp_path)
     result = finish(fork(str(tmp_path), save_every), tmp_path)
     assert begun(tmp_path) - so_far == STEPS - reached, "it did not go on from its checkpoint"
