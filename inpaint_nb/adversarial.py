@@ -85,7 +85,7 @@ def adversarial_loss(
         target = targets[torch.randint(len(targets), (), generator=generator)]
         key = int(torch.randint(2**62, (), generator=generator))
         with frozen(model):
-            if attack != "pgd" and target in ("sample", "zero"):
+            if attack == "fgsm" and target in ("sample", "zero"):
                 objective = own_sample_objective(model, model.noise(n, 1, float(target == "sample"), seed=key))
             else: objective = nll_objective(model, attack_target(model, x[:n], y[:n], target, seed=key))
             if attack == "pgd": attacked = pgd(x[:n], objective, eps, steps=pgd_steps, generator=generator)
@@ -104,19 +104,22 @@ def overfitting_monitor(
     target: str = "sample",   # y' of both attacks
     steps: int = 10,          # of PGD
     jump: float = 1.5,        # dB by which the gap may exceed the smallest seen so far
-) -> Callable:                # (model, step) -> numbers, for `train`; each in dB of hole PSNR, bits/dim, or a cosine
+) -> Callable:                # (model, step) -> numbers, for `train`: dB of hole PSNR, bits/dim of the truth, nats of the objective, a cosine
     """Clean, FGSM and PGD bits/dim and hole PSNR on the probe batch, the cosine of the two perturbations, and the gap in dB.
     Warns with CatastrophicOverfitting when the gap jumps."""
     smallest = math.inf
 
     def monitor(model, step):
         nonlocal smallest
-        x, y = masked_input(images, model.mask), model.hole_of(images)
+        probe = images.to(model.mask.device)
+        x, y = masked_input(probe, model.mask), model.hole_of(probe)
         hole_psnr = lambda x: (-10*(model.predict(x) - y).square().mean((1, 2, 3)).log10()).mean().item()
         with frozen(model):
             objective = nll_objective(model, attack_target(model, x, y, target))
             inputs = dict(clean=x, fgsm=fgsm(x, objective, eps), pgd=pgd(x, objective, eps, steps=steps))
-            with torch.no_grad(): out = {f"{k}_bits": model.bits_per_dim(v, dequantized(y)).mean().item() for k, v in inputs.items()}
+            with torch.no_grad():
+                out = {f"{k}_objective": objective(v).mean().item() for k, v in inputs.items()}
+                out |= {f"{k}_bits": model.bits_per_dim(v, dequantized(y)).mean().item() for k, v in inputs.items()}
         out |= {f"{k}_psnr": hole_psnr(v) for k, v in inputs.items()}
         delta = [(inputs[k] - x).flatten(1) for k in ("fgsm", "pgd")]
         out["cosine"], out["gap"] = torch.cosine_similarity(*delta).mean().item(), out["fgsm_psnr"] - out["pgd_psnr"]
@@ -143,7 +146,8 @@ class Recipe:
     def config(self) -> dict:
         "All of it, fit for JSON and for a hash; the images by their fingerprint."
         return dict(data=self.source.name, fingerprint=self.source.fingerprint, network=self.network, steps=self.steps, adversarial=self.adversarial,
-                    start=self.start.config() if self.start else None, options=self.options, augmentation=self.augmentation, seed=self.seed)
+                    start=self.start.config() if self.start else None, options=self.options, augmentation=self.augmentation, seed=self.seed,
+                    **({"watched": self.watched} if self.adversarial is not None and self.watched < 64 else {}))    # decides which weights are kept
 
     def monitor(self) -> Callable:
         "Validation bits/dim for regular training, the overfitting monitor for robust training."

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['FILL', 'PRESETS', 'masked_input', 'ResidualBlock', 'Encoder', 'crop', 'live_flow', 'per_step_flow', 'ReleasedNet',
            'ReleasedActNorm', 'ReleasedConv1x1', 'ReleasedCoupling', 'ReleasedSplit', 'released_flow', 'dequantized',
-           'ConditionalGlow', 'NonFiniteSamples', 'mean_of_samples', 'likelihood_loss']
+           'ConditionalDensity', 'NonFiniteSamples', 'mean_of_samples', 'ConditionalGlow', 'likelihood_loss']
 
 # %% ../nbs/11_cglow.ipynb #2c302fb0
 import math
@@ -56,7 +56,7 @@ class Encoder(nn.Module):
         blocks: tuple = (1, 2, 1, 2), # residual blocks on the way down (1/4, 1/8, 1/16) and on the way up
     ):
         super().__init__()
-        if size % 16 or (size - hole) % 16 or hole >= size: raise ValueError(f"the encoder needs a size and a margin around the hole that are multiples of 16; got {size} and {hole}")
+        if size % 16 or (size - hole) % 16 or hole >= size: raise ValueError(f"size and size - hole must be multiples of 16, and the hole smaller than the picture; got {size} and {hole}")
         top, fine, mid = widths
         self.margin = (size - hole)//2
         stack = lambda channels, n: nn.Sequential(*[ResidualBlock(channels) for _ in range(n)])
@@ -208,7 +208,7 @@ def dequantized(
 PRESETS = ("live", "per_step", "released")
 
 # %% ../nbs/11_cglow.ipynb #095c0a5b
-class ConditionalGlow(nn.Module):
+class ConditionalDensity(nn.Module):
     """log p(y | x) for the pixels y of a central hole; x is the picture with its hole filled by 0.5 (`masked_input`).
     Lu and Huang, AAAI 2020; adversarial paper, section 2.1.1. Raises ValueError for an unknown preset or sizes that do not fit."""
     def __init__(
@@ -263,8 +263,34 @@ class ConditionalGlow(nn.Module):
         "Negative log-likelihood of dequantized bytes y, in bits a value, (B,)."
         return self.nll(x, y)/(y[0].numel()*math.log(2)) + 8
 
-    def noise(self, n: int, samples: int, temperature: float = 1., seed: int = 0, first: int = 0) -> Tensor:
-        "(n*samples, D) white noise. Picture `first + i` always gets the same, whatever batch it comes in."
+# %% ../nbs/11_cglow.ipynb #0b967666
+class NonFiniteSamples(RuntimeWarning):
+    "Samples of a flow held values that are not numbers: its inverse exploded."
+
+# %% ../nbs/11_cglow.ipynb #5558951d
+def mean_of_samples(
+    samples: Tensor,   # (B, M, 3, h, w), as a flow gives them
+) -> Tensor:           # (B, 3, h, w) in [0, 1]
+    "Mean over M of the samples clipped to [0, 1]. A value that is no number counts as 0.5, with a NonFiniteSamples warning that says how many."
+    bad = ~samples.isfinite()
+    if bad.any():
+        warnings.warn(f"{bad.flatten(2).any(2).sum().item()} of {samples.shape[0]*samples.shape[1]} samples hold values that are not finite "
+                      f"({bad.sum().item()} values, taken as 0.5)", NonFiniteSamples, stacklevel=2)
+    return torch.where(bad, .5, samples).clamp(0, 1).mean(1)
+
+# %% ../nbs/11_cglow.ipynb #6bf9f502
+class ConditionalGlow(ConditionalDensity):
+    """Conditional Glow: fills the central hole of pictures with the mean of samples of its density. Arguments and errors as of
+    `ConditionalDensity` (Lu and Huang, AAAI 2020; adversarial paper, section 2.1.1)."""
+    def noise(
+        self,
+        n: int,                      # pictures
+        samples: int,                # M, samples of each
+        temperature: float = 1.,     # T
+        seed: int = 0,
+        first: int = 0,              # number of the first picture
+    ) -> Tensor:                     # (n*M, D)
+        "White noise times T. Picture `first + i` always gets the same, whatever batch it comes in."
         rows = [torch.randn(samples, 3*self.hole**2, generator=keyed_generator(seed, "sample", first + i)) for i in range(n)]
         return temperature*torch.cat(rows).to(self.mask)
 
@@ -273,7 +299,7 @@ class ConditionalGlow(nn.Module):
         self,
         x: Tensor,                   # masked pictures, (B, 3, S, S)
         samples: int = 10,           # M, samples a picture
-        temperature: float = 1.,     # T, scales the noise; 0: the same most likely fill every time
+        temperature: float = 1.,     # T, scales the noise; 0: the fill of z = 0, the same every time
         seed: int = 0,               # of the noise
         first: int = 0,              # number of the first picture, for noise that does not depend on the batches
         chunk: int = 32,             # pictures at once, for memory
@@ -299,21 +325,6 @@ class ConditionalGlow(nn.Module):
             raise ValueError(f"this model fills the central {self.hole}x{self.hole} hole of {self.size}x{self.size} pictures; the mask's hole is {mask_box(mask)} (top, left, height, width)")
         fill = F.pad(self.predict(masked_input(images, mask), samples, temperature, seed), (self.margin,)*4)
         return composite(fill, images, mask)
-
-# %% ../nbs/11_cglow.ipynb #0b967666
-class NonFiniteSamples(RuntimeWarning):
-    "Samples of a flow held values that are not numbers: its inverse exploded."
-
-# %% ../nbs/11_cglow.ipynb #5558951d
-def mean_of_samples(
-    samples: Tensor,   # (B, M, 3, h, w), as a flow gives them
-) -> Tensor:           # (B, 3, h, w) in [0, 1]
-    "Mean over M of the samples clipped to [0, 1]. A value that is no number counts as 0.5, with a NonFiniteSamples warning that says how many."
-    bad = ~samples.isfinite()
-    if bad.any():
-        warnings.warn(f"{bad.flatten(2).any(2).sum().item()} of {samples.shape[0]*samples.shape[1]} samples hold values that are not finite "
-                      f"({bad.sum().item()} values, taken as 0.5)", NonFiniteSamples, stacklevel=2)
-    return torch.where(bad, .5, samples).clamp(0, 1).mean(1)
 
 # %% ../nbs/11_cglow.ipynb #1a7d9af5
 def likelihood_loss(

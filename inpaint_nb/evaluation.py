@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .adversarial import TARGETS, attack_target, nll_objective
-from .attacks import GradientHealth, GradientWarning, eps255, fgsm, frozen, pgd, random_sign
+from .attacks import GradientHealth, GradientWarning, eps255, fgsm, frozen, pgd, random_sign, warn_health
 from .cglow import NonFiniteSamples, masked_input, mean_of_samples
 from .core import Results, atomic_write
 from .figures import mean_std
@@ -38,6 +38,10 @@ class Attack:
         if not re.fullmatch(r"none|random_sign|fgsm|pgd[1-9]\d*", self.name): raise ValueError(f"unknown attack {self.name!r}; known: none, random_sign, fgsm, pgd10 (or another number of steps)")
         if self.aims and self.target not in TARGETS: raise ValueError(f"{self.name} needs a target: {', '.join(TARGETS)}; got {self.target!r}")
         if self.name == "none" and self.eps: raise ValueError("no attack has no eps")
+        eps255(self.eps)
+
+    @property
+    def label(self) -> str: return " ".join(filter(None, (self.name, self.target)))
 
     @property
     def aims(self) -> bool: return self.name not in ("none", "random_sign")    # whether it follows a gradient
@@ -101,17 +105,18 @@ def evaluate(
         wild += (bad | ((draws.nan_to_num(0.) - .5).abs() > 1.5).flatten(2).any(2)).sum().item()
         if first == 0: trip, rounding = check_inverse(model, x[:8], draws[:8], temperature, seed)
         parts.append(score(fill, truth, model.mask, known=x, raw=False))
+    if attack.aims: warn_health(health)
     values = {key: torch.cat([part[key] for part in parts]).cpu() for key in parts[0]}
     return Scores(values, broken, wild, len(images)*samples, trip, rounding, health)
 
 # %% ../nbs/14_evaluation.ipynb #9a04bf70
 @torch.no_grad()
 def check_inverse(
-    model: nn.Module,
+    model: nn.Module,               # a ConditionalGlow in float32
     x: Tensor,                      # masked pictures, (B, 3, S, S)
     draws: Tensor,                  # their samples, (B, M, 3, h, w), from noise that starts at picture 0
-    temperature: float,
-    seed: int,
+    temperature: float,             # T of the draws
+    seed: int,                      # of their noise
 ) -> tuple[float, float]:           # error of the round trip in deviations of the noise; largest difference to the fills of `draws`; inf where not finite
     "Draw the same samples in float64, go back to the noise, and compare."
     exact, noise = deepcopy(model).double(), model.noise(len(x), draws.shape[1], temperature, seed).double()

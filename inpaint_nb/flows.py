@@ -69,7 +69,7 @@ class Squeeze(FlowLayer):
 # %% ../nbs/10_flows.ipynb #af6abf5f
 class ActNorm(FlowLayer):
     "Per-channel affine map (y + bias) * exp(logs), started from the first batch seen in training (Glow, section 3.1)."
-    def __init__(self, channels: int):
+    def __init__(self, channels: int):   # of y
         super().__init__()
         self.bias, self.logs = (nn.Parameter(torch.zeros(1, channels, 1, 1)) for _ in range(2))
         self.register_buffer("started", torch.tensor(False))
@@ -93,8 +93,8 @@ class ActNorm(FlowLayer):
 
 # %% ../nbs/10_flows.ipynb #f73b5ed5
 class InvertibleConv1x1(FlowLayer):
-    "z = W y at every pixel, W started as a random rotation; its determinant and inverse in float64."
-    def __init__(self, channels: int):
+    "z = W y at every pixel, W started as a random orthogonal matrix; its determinant and inverse in float64."
+    def __init__(self, channels: int):   # of y
         super().__init__()
         self.weight = nn.Parameter(torch.linalg.qr(torch.randn(channels, channels))[0])
 
@@ -114,8 +114,8 @@ def mix(
     w: Tensor,   # (B, C, C), or (1, C, C) for all
     y: Tensor,   # (B*M, C, H, W)
 ) -> Tensor:     # (B*M, C, H, W)
-    "Multiply the channels of every pixel by the matrix of its row."
-    if w.shape[0] == 1: return F.conv2d(y, w[0, :, :, None, None])
+    "Multiply the channels of every pixel by the matrix of its row. (Not by a convolution on CUDA: that may drop to TF32.)"
+    if w.shape[0] == 1 and not y.is_cuda: return F.conv2d(y, w[0, :, :, None, None])
     return (w[:, None] @ y.reshape(w.shape[0], -1, y.shape[1], y.shape[2]*y.shape[3])).reshape(y.shape)
 
 # %% ../nbs/10_flows.ipynb #8488aa7f
@@ -162,7 +162,12 @@ class CouplingNet(nn.Module):
 # %% ../nbs/10_flows.ipynb #183d579a
 class AffineCoupling(FlowLayer):
     "z = [y1, (y2 + shift) * scale], scale and shift from y1 and the condition; conditional if `cond_channels` > 0."
-    def __init__(self, channels: int, width: int, cond_channels: int = 0):
+    def __init__(
+        self,
+        channels: int,            # of y
+        width: int,               # hidden channels of the network
+        cond_channels: int = 0,   # of the condition's features; 0: unconditional
+    ):
         super().__init__()
         self.net, self.guard = CouplingNet(channels//2, 2*(channels - channels//2), width, cond_channels), GUARD
 
@@ -183,7 +188,10 @@ class AffineCoupling(FlowLayer):
         return torch.cat([z1, z2/scale - shift], 1)
 
 # %% ../nbs/10_flows.ipynb #46395a6d
-def soft_clamp(v: Tensor, limit: float) -> Tensor:
+def soft_clamp(
+    v: Tensor,      # any real numbers
+    limit: float,
+) -> Tensor:        # in (-limit, limit)
     "limit * tanh(v / limit): the identity near 0, never beyond the limit."
     return limit*torch.tanh(v/limit)
 
@@ -192,9 +200,9 @@ class AffineInjector(FlowLayer):
     "z = (y + shift(c)) * exp(logs(c)), for every channel and pixel; started as the identity."
     def __init__(
         self,
-        channels: int,
-        cond_channels: int,
-        width: int = 0,   # hidden channels of a 3x3-3x3 network; 0: a single 1x1 convolution
+        channels: int,        # of y
+        cond_channels: int,   # of the condition's features
+        width: int = 0,       # hidden channels of a 3x3-3x3 network; 0: a single 1x1 convolution
     ):
         super().__init__()
         last = nn.Conv2d(width, 2*channels, 3, padding=1) if width else nn.Conv2d(cond_channels, 2*channels, 1)
@@ -218,8 +226,8 @@ class Split(FlowLayer):
     "Channels beyond the first `kept` leave as white noise, (y2 - mean) / deviation, given the kept ones and the condition."
     def __init__(
         self,
-        channels: int,
-        cond_channels: int = 0,     # 0: unconditional
+        channels: int,              # of y
+        cond_channels: int = 0,     # of the condition's features; 0: unconditional
         kept: int | None = None,    # channels that stay; half by default, 0 at the end of the flow
     ):
         super().__init__()
@@ -296,8 +304,14 @@ class ConditionalConv1x1(InvertibleConv1x1):
 
 # %% ../nbs/10_flows.ipynb #211e1a99
 class PictureFeatures(nn.Sequential):
-    "conv 3x3, ReLU, patch convolution down to the resolution of y, ReLU, conv 3x3, ReLU: (B, F, S, S) -> (B, channels, s, s)."
-    def __init__(self, cond_channels: int, size: int, to_size: int, channels: int):
+    "conv 3x3, ReLU, patch convolution, ReLU, conv 3x3, ReLU: (B, F, S, S) -> (B, channels, s, s). Raises ValueError unless s divides S."
+    def __init__(
+        self,
+        cond_channels: int,   # of the picture
+        size: int,            # its side, S
+        to_size: int,         # side of y at this level, s
+        channels: int,        # of the features
+    ):
         if size % to_size: raise ValueError(f"a {size}-pixel picture has no whole number of patches for {to_size} pixels")
         patch = size//to_size
         super().__init__(nn.Conv2d(cond_channels, 16, 3, padding=1), nn.ReLU(), nn.Conv2d(16, channels, patch, patch), nn.ReLU(),
@@ -306,16 +320,24 @@ class PictureFeatures(nn.Sequential):
 # %% ../nbs/10_flows.ipynb #166d036c
 class ConditionalCoupling(AffineCoupling):
     "An affine coupling with its own network for the condition."
-    def __init__(self, channels: int, width: int, features: nn.Module, cond_channels: int):
+    def __init__(
+        self,
+        channels: int,         # of y
+        width: int,            # hidden channels of the network
+        features: nn.Module,   # picture (B, F, S, S) -> (B, cond_channels, H, W)
+        cond_channels: int,
+    ):
         super().__init__(channels, width, cond_channels)
-        self.features = features     # picture (B, F, S, S) -> (B, cond_channels, H, W)
+        self.features = features
 
     def prepare(self, c): return self.net.prepare(self.features(c))
 
 # %% ../nbs/10_flows.ipynb #d7aa86c5
 class FlowSequence(FlowLayer):
     "Layers one after the other; log-determinants add."
-    def __init__(self, layers): super().__init__(); self.layers = nn.ModuleList(layers)
+    def __init__(self, layers: list):   # FlowLayers, in the order from y to z
+        super().__init__()
+        self.layers = nn.ModuleList(layers)
 
     def prepare(self, c): return [layer.prepare(c) for layer in self.layers]
 
@@ -403,7 +425,7 @@ class Glow(MultiScale):
 
     def sample(self, n: int, temperature: float = 1., generator=None) -> Tensor:   # (n, C, H, W)
         "Draw `n` samples; `temperature` scales the noise."
-        return self.inverse(temperature*torch.randn(n, math.prod(self.shape), generator=generator))
+        return self.inverse(temperature*torch.randn(n, math.prod(self.shape), generator=generator).to(self.splits[0].bias))
 
 # %% ../nbs/10_flows.ipynb #02071b10
 class guard_set_to:

@@ -234,8 +234,8 @@ def save_weights(
     state = {k: (v.half() if v.is_floating_point() else v).cpu().contiguous() for k, v in model.state_dict().items()}
     for name, value in state.items():
         if value.is_floating_point() and not value.isfinite().all(): raise FloatingPointError(f"{name} has a value that float16 cannot hold")
-    with atomic_write(path) as partial: save_file(state, partial)
     with atomic_write(Path(path).with_suffix(".json")) as partial: partial.write_text(json.dumps(about, indent=1) + "\n")
+    with atomic_write(path) as partial: save_file(state, partial)      # last: where there are weights there is a record
 
 # %% ../nbs/04_training.ipynb #d81b4855
 def load_weights(
