@@ -7,6 +7,7 @@ __all__ = ['TARGETS', 'attack_target', 'nll_objective', 'own_sample_objective', 
            'overfitting_monitor', 'Recipe', 'mean_bits']
 
 # %% ../nbs/13_adversarial_training.ipynb #04e54719
+import inspect
 import math
 import warnings
 from collections.abc import Callable
@@ -74,6 +75,8 @@ def adversarial_loss(
 ) -> Callable:                              # (model, images, generator) -> bits/dim, for `train`
     """Adversarial training in situ (adversarial paper, section 4): the attacked input replaces the clean one, the training target stays the truth.
     Raises ValueError for unknown targets or attacks, and for an `adv_frac` outside (0, 1]."""
+    if isinstance(targets, str): targets = (targets,)
+    if not (isinstance(eps, (int, float)) and 0 <= eps <= 1): raise ValueError(f"eps must lie in [0, 1]; got {eps!r}. For 8 steps of 255 write 8/255")
     unknown = set(targets) - set(TARGETS)
     if unknown or not targets: raise ValueError(f"unknown attack targets {sorted(unknown)}; known: {', '.join(TARGETS)}")
     if attack not in ("fgsm", "fgsm_random_start", "pgd"): raise ValueError(f"unknown attack {attack!r}; known: fgsm, fgsm_random_start, pgd")
@@ -143,6 +146,12 @@ class Recipe:
     seed: int = 0
     watched: int = 200                   # validation images that the monitor looks at; robust training: 64 of them at most
 
+    def __post_init__(self):
+        adversarial_loss(**(self.adversarial or {}))       # complains now, not after the trunk is trained
+        free = set(inspect.signature(train).parameters) - {"model", "loss_fn", "images", "steps", "seed", "augment", "checkpoint", "monitor", "best"}
+        if unknown := sorted(set(self.options) - free): raise ValueError(f"unknown options {unknown}; known: {', '.join(sorted(free))}")
+        if self.start is not None and self.start.network != self.network: raise ValueError("start is the recipe of another network: give both the same")
+
     def config(self) -> dict:
         "All of it, fit for JSON and for a hash; the images by their fingerprint."
         return dict(data=self.source.name, fingerprint=self.source.fingerprint, network=self.network, steps=self.steps, adversarial=self.adversarial,
@@ -151,8 +160,10 @@ class Recipe:
 
     def monitor(self) -> Callable:
         "Validation bits/dim for regular training, the overfitting monitor for robust training."
-        if self.adversarial is not None: return overfitting_monitor(self.source.val.batch(torch.arange(min(64, self.watched))), self.adversarial.get("eps", 8/255))
-        images = self.source.val.batch(torch.arange(self.watched))
+        n = min(self.watched, len(self.source.val))
+        if n < 1: raise ValueError(f"{self.source.name} has no validation images to watch")
+        if self.adversarial is not None: return overfitting_monitor(self.source.val.batch(torch.arange(min(64, n))), self.adversarial.get("eps", 8/255))
+        images = self.source.val.batch(torch.arange(n))
         return lambda model, step: dict(val_bits=mean_bits(model, images))
 
     def fit(self, model: nn.Module, checkpoint, folders: list) -> list[dict]:

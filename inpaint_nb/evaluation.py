@@ -38,6 +38,7 @@ class Attack:
         if not re.fullmatch(r"none|random_sign|fgsm|pgd[1-9]\d*", self.name): raise ValueError(f"unknown attack {self.name!r}; known: none, random_sign, fgsm, pgd10 (or another number of steps)")
         if self.aims and self.target not in TARGETS: raise ValueError(f"{self.name} needs a target: {', '.join(TARGETS)}; got {self.target!r}")
         if self.name == "none" and self.eps: raise ValueError("no attack has no eps")
+        if not self.aims and self.target: raise ValueError(f"{self.name} has no target; got {self.target!r}")
         eps255(self.eps)
 
     @property
@@ -70,6 +71,7 @@ def attacked_input(
 @dataclass
 class Scores:
     "Per-image values of one model under one attack, and what went wrong on the way."
+    attack: Attack            # what was evaluated
     values: dict              # (region, paste, metric) -> (N,)
     broken: int               # samples with a value that is not finite
     wild: int                 # samples with a value more than 1 outside [0, 1]: an inverse on its way to explode
@@ -107,7 +109,7 @@ def evaluate(
         parts.append(score(fill, truth, model.mask, known=x, raw=False))
     if attack.aims: warn_health(health)
     values = {key: torch.cat([part[key] for part in parts]).cpu() for key in parts[0]}
-    return Scores(values, broken, wild, len(images)*samples, trip, rounding, health)
+    return Scores(attack, values, broken, wild, len(images)*samples, trip, rounding, health)
 
 # %% ../nbs/14_evaluation.ipynb #9a04bf70
 @torch.no_grad()
@@ -132,12 +134,12 @@ def check_inverse(
 def add_scores(
     results: Results,        # rows are added to it
     scores: Scores,
-    attack: Attack,
     model: str,              # name in the column `model`
     training: str,           # "regular" or "robust"
     n_batches: int = 10,     # batches of consecutive images whose means give the deviation
 ) -> None:
     "One row a region, paste and metric: mean over images, standard deviation (ddof 1) over batch means."
+    attack = scores.attack
     for (region, paste, metric), values in scores.values.items():
         results.add(model=model, training=training, mask="centre", attack=attack.name, target=attack.target, eps=attack.eps,
                     region=region, paste=paste, metric=metric, **summarize(values, n_batches))
@@ -145,12 +147,13 @@ def add_scores(
 # %% ../nbs/14_evaluation.ipynb #c246f858
 def write_per_image(
     path,             # ends in .csv.gz
-    rows: list,       # (model, training, Attack, Scores)
+    rows: list,       # (model, training, Scores)
 ) -> None:
     "One row a model, training, attack and image, one column a score; the same rows give the same bytes."
-    keys = list(rows[0][3].values)
+    keys = list(rows[0][2].values)
     lines = [",".join(["model", "training", "attack", "target", "eps", "image"] + ["_".join(filter(None, key)) for key in keys])]
-    for model, training, attack, scores in rows:
+    for model, training, scores in rows:
+        attack = scores.attack
         table = torch.stack([scores.values[key] for key in keys], 1).tolist()
         lines += [f"{model},{training},{attack.name},{attack.target},{attack.eps:g},{i}," + ",".join(f"{v:.4g}" for v in row) for i, row in enumerate(table)]
     with atomic_write(path) as partial: partial.write_bytes(gzip.compress(("\n".join(lines) + "\n").encode(), mtime=0))
@@ -191,7 +194,9 @@ def table1(
     region: str = "composite",
     paste: str = "attacked",       # "" for the hole
 ) -> tuple[list, list]:            # header and rows, for `markdown_table` and `write_csv`
-    "Regular and robust side by side under every attack at `eps`, PSNR, l1 and SSIM; the paper's numbers below each of their rows."
+    """Regular and robust side by side under every attack at `eps`, PSNR, l1 and SSIM; the paper's numbers with the attacked composite.
+    Raises ValueError where the results hold no row of that model, region and paste."""
+    if not results.select(model=model, region=region, paste=paste): raise ValueError(f"no rows of model {model!r} in region {region!r} with paste {paste!r}")
     header = ["input", "regular: PSNR", "l1", "SSIM", "robust: PSNR", "l1", "SSIM"]
     attacks = dict.fromkeys((r["attack"], r["target"]) for r in results.select(model=model) if r["eps"] in (0, eps))
     rows = []

@@ -4,16 +4,19 @@
 
 # %% auto #0
 __all__ = ['keyed_generator', 'batch_indices', 'learning_rate', 'CheckpointMismatch', 'load_checkpoint', 'save_checkpoint',
-           'update_average', 'NonFiniteLoss', 'optimiser_step', 'Run', 'train', 'save_weights', 'load_weights',
-           'train_or_load']
+           'update_average', 'NonFiniteLoss', 'optimiser_step', 'Run', 'interrupts_wait', 'check_settings', 'train',
+           'save_weights', 'load_weights', 'train_or_load']
 
 # %% ../nbs/04_training.ipynb #813be148
 import hashlib
 import json
 import math
+import signal
 import sys
 import time
+import zipfile
 from collections.abc import Callable
+from contextlib import contextmanager
 from copy import deepcopy
 from functools import lru_cache
 from pathlib import Path
@@ -71,10 +74,14 @@ def load_checkpoint(
     path: Path | str,   # where `save_checkpoint` wrote
     settings: dict,     # of the training that wants to go on
 ) -> dict | None:       # the state, or None where there is no file
-    "The state to resume from. Raises CheckpointMismatch, naming the first setting that differs."
+    "The state to resume from. Raises CheckpointMismatch, naming the first setting that differs, and ValueError for a damaged file."
     if not Path(path).exists(): return None
-    state = torch.load(path, map_location="cpu", weights_only=True)
-    saved = json.loads(state["settings"])
+    try:
+        with zipfile.ZipFile(path) as file: damaged = file.testzip()
+        if damaged: raise ValueError(f"wrong checksum of {damaged}")
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        saved = json.loads(state["settings"])
+    except Exception as error: raise ValueError(f"{path} is damaged, or no checkpoint ({type(error).__name__}: {error}); move it away to start afresh") from error
     for name in sorted(saved.keys() | settings.keys()):
         if saved.get(name) != settings.get(name):
             raise CheckpointMismatch(f"{path} was written with {name}={saved.get(name)!r}, this training has {name}={settings.get(name)!r}; "
@@ -117,6 +124,8 @@ def optimiser_step(
 ) -> float:              # norm of the gradient before clipping; the weights are untouched if it is not finite
     "Backward, clip by norm, step."
     for group in optimiser.param_groups: group["lr"] = lr
+    if not isinstance(loss, Tensor) or loss.numel() != 1 or not loss.requires_grad:
+        raise ValueError("loss_fn must return one scalar tensor that depends on the weights, for instance losses.mean()")
     optimiser.zero_grad(set_to_none=True)
     if not loss.isfinite(): return math.nan
     loss.backward()
@@ -127,7 +136,7 @@ def optimiser_step(
 # %% ../nbs/04_training.ipynb #c9ef685d
 def _lost(step: int, loss: float, norm: float, checkpoint) -> str:
     good = f"the last good checkpoint is {checkpoint}" if checkpoint and Path(checkpoint).exists() else "no checkpoint was written"
-    return f"step {step}: loss {loss}, gradient norm {norm}; {good}. A lower learning rate or a longer warm-up usually helps"
+    return f"step {step}: loss {loss}, gradient norm {norm}; {good}. Check the images for NaN; else a lower learning rate or a longer warm-up usually helps"
 
 # %% ../nbs/04_training.ipynb #90f0c38c
 def _report(row: dict, steps: int) -> None:
@@ -161,9 +170,40 @@ class Run:
     def watch(self, monitor: Callable, best: str | None) -> dict:
         "Measure the averaged weights; remember them if `best` is the highest so far."
         values = monitor(self.average, self.step)
-        if best and (self.best is None or values[best] > self.best["value"]):
+        if best and best not in values: raise ValueError(f"best={best!r} is not among the monitor's numbers: {', '.join(values)}")
+        if best and math.isfinite(values[best]) and (self.best is None or values[best] > self.best["value"]):
             self.best = dict(value=values[best], step=self.step, weights={k: v.clone() for k, v in self.average.state_dict().items()})
         return values
+
+# %% ../nbs/04_training.ipynb #522ddd0f
+@contextmanager
+def interrupts_wait():   # yields a list: empty until somebody interrupts
+    "Inside, the first interrupt is only noted. Outside the main thread, where signals cannot be caught, nothing changes."
+    asked = []
+    def note(number, frame):
+        if asked: raise KeyboardInterrupt
+        asked.append(number)
+    try: before = signal.signal(signal.SIGINT, note)
+    except ValueError: before = None
+    try: yield asked
+    finally:
+        if before is not None: signal.signal(signal.SIGINT, before)
+
+# %% ../nbs/04_training.ipynb #448eac61
+def check_settings(
+    model: nn.Module,
+    settings: dict,               # arguments of `train` by name
+    monitor: Callable | None,
+) -> None:
+    "Raises ValueError for settings that cannot work, before anything is trained."
+    s = settings
+    for name in ("steps", "batch_size", "save_every", "log_every", "monitor_every", "n_images"):
+        if type(s[name]) is not int or s[name] < 1: raise ValueError(f"{name} must be a whole number of at least 1; got {s[name]!r}")
+    if not (s["lr"] > 0 and s["clip"] > 0 and s["warmup"] >= 0): raise ValueError(f"lr and clip must be positive, warmup 0 or more; got {s['lr']}, {s['clip']}, {s['warmup']}")
+    if not (0 <= s["decay"] <= 1 and 0 <= s["ema"] <= 1): raise ValueError(f"decay and ema must lie in [0, 1]; got {s['decay']}, {s['ema']}")
+    if s["precision"] not in ("auto", "float32"): raise ValueError(f"precision must be 'auto' or 'float32'; got {s['precision']!r}")
+    if s["best"] and monitor is None: raise ValueError("best= names a number of the monitor: give monitor= too")
+    if not any(p.requires_grad for p in model.parameters()): raise ValueError("the model has no parameters to train")
 
 # %% ../nbs/04_training.ipynb #2fe0dce3
 def train(
@@ -190,35 +230,36 @@ def train(
     best: str | None = None,          # name in the monitor's numbers to maximise; None: end with the last weights
 ) -> list[dict]:                      # the log: rows of step, images, loss, grad_norm, lr, and the monitor's numbers
     "Train `model`, resuming from `checkpoint` if there is one. Raises NonFiniteLoss, CheckpointMismatch, or ValueError for settings that cannot work."
-    if min(steps, batch_size, save_every, log_every, monitor_every) < 1: raise ValueError("steps, batch_size, save_every, log_every and monitor_every must be at least 1")
-    if precision not in ("auto", "float32"): raise ValueError(f"precision must be 'auto' or 'float32'; got {precision!r}")
-    if not len(images): raise ValueError("there are no images to train on")
     settings = dict(steps=steps, batch_size=batch_size, lr=lr, betas=list(betas), warmup=warmup, decay=decay, clip=clip, ema=ema, seed=seed,
                     precision=precision, n_images=len(images), best=best, monitor_every=monitor_every)
+    check_settings(model, settings | dict(save_every=save_every, log_every=log_every), monitor)
     device = next(model.parameters()).device
     half = autocast_dtype(device) if precision == "auto" else None
     model.train()
     run = Run(model, lr, betas)
+    if checkpoint: Path(checkpoint).parent.mkdir(parents=True, exist_ok=True)      # an unwritable place is noticed now, not after hours
     if checkpoint and (state := load_checkpoint(checkpoint, settings)): run.restore(state)
     since = time.perf_counter()
-    while run.step < steps:
-        generator = keyed_generator(seed, "step", run.step)
-        batch = images.batch(batch_indices(len(images), batch_size, seed, run.step))
-        if augment: batch = augment(batch, generator)
-        with torch.autocast(device.type, half, enabled=half is not None): loss = loss_fn(model, batch.to(device), generator)
-        rate = learning_rate(run.step, steps, lr, warmup, decay)
-        norm = optimiser_step(model, run.optimiser, loss, clip, rate)
-        if not math.isfinite(norm): raise NonFiniteLoss(_lost(run.step, loss.item(), norm, checkpoint))
-        update_average(run.average, model, run.step, ema)
-        run.losses.append(loss.item()); run.step += 1
-        end = run.step == steps
-        watch = monitor is not None and (end or run.step % monitor_every == 0)
-        if watch or end or run.step % log_every == 0:
-            run.note(batch_size, grad_norm=norm, lr=rate, **(run.watch(monitor, best) if watch else {}))
-            _report(run.log[-1], steps)
-        if checkpoint and (end or run.step % save_every == 0):
-            run.seconds, since = run.seconds + time.perf_counter() - since, time.perf_counter()
-            save_checkpoint(checkpoint, run.state(), settings)
+    with interrupts_wait() as asked:
+        while run.step < steps:
+            generator = keyed_generator(seed, "step", run.step)
+            batch = images.batch(batch_indices(len(images), batch_size, seed, run.step))
+            if augment: batch = augment(batch, generator)
+            with torch.autocast(device.type, half, enabled=half is not None): loss = loss_fn(model, batch.to(device), generator)
+            rate = learning_rate(run.step, steps, lr, warmup, decay)
+            norm = optimiser_step(model, run.optimiser, loss, clip, rate)
+            if not math.isfinite(norm): raise NonFiniteLoss(_lost(run.step, loss.item(), norm, checkpoint))
+            update_average(run.average, model, run.step, ema)
+            run.losses.append(loss.item()); run.step += 1
+            end = run.step == steps
+            watch = monitor is not None and (end or run.step % monitor_every == 0)
+            if watch or end or run.step % log_every == 0:
+                run.note(batch_size, grad_norm=norm, lr=rate, **(run.watch(monitor, best) if watch else {}))
+                _report(run.log[-1], steps)
+            if checkpoint and (asked or end or run.step % save_every == 0):
+                run.seconds, since = run.seconds + time.perf_counter() - since, time.perf_counter()
+                save_checkpoint(checkpoint, run.state(), settings)
+            if asked and not end: raise KeyboardInterrupt(f"stopped after step {run.step}; run again to go on from {checkpoint}" if checkpoint else "stopped; nothing was saved")
     model.load_state_dict(run.best["weights"] if run.best else run.average.state_dict())
     model.eval()
     return run.log
@@ -244,7 +285,9 @@ def load_weights(
 ) -> dict:               # what was written about it; empty if the .json is missing
     "Load float16 weights into `model`. Raises FileNotFoundError, or ValueError naming the parameters that do not fit."
     if not Path(path).exists(): raise FileNotFoundError(f"no weights at {path}")
-    with safe_open(path, "pt") as file: state = {name: file.get_tensor(name) for name in file.keys()}
+    try:
+        with safe_open(path, "pt") as file: state = {name: file.get_tensor(name) for name in file.keys()}
+    except Exception as error: raise ValueError(f"{path} is damaged, or no safetensors file ({error}); fetch it again, or delete it to train anew") from error
     wanted = model.state_dict()
     wrong = [k for k in wanted.keys() | state.keys() if k not in wanted or k not in state or wanted[k].shape != state[k].shape]
     if wrong: raise ValueError(f"{path} holds another network: {len(wrong)} of {len(wanted)} parameters do not fit, e.g. {sorted(wrong)[0]}")
@@ -265,7 +308,8 @@ def train_or_load(
     stem = f"{name}-{config_hash(config)}"
     for folder in folders:
         path = Path(folder)/f"{stem}.safetensors"
-        if path.exists(): return load_weights(path, model) | {"file": path.name, "cached": True}
+        if path.exists() and "log" not in (record := load_weights(path, model)): raise ValueError(f"{path} has no record beside it: restore its .json, or delete it to train anew")
+        if path.exists(): return record | {"file": path.name, "cached": True}
     checkpoint, since = Path(folders[-1])/f"{stem}.checkpoint.pt", time.perf_counter()
     log = fit(model, checkpoint)
     record = dict(config=config, log=log, seconds=round(time.perf_counter() - since, 1))
