@@ -117,7 +117,7 @@ def _bands(
 def _slide(
     m: Tensor,                   # (L, N)
     out: Tensor,                 # (L - 10, N), written
-    block: int = 9,              # rows of one matrix product
+    block: int = 18,             # rows of one matrix product
 ) -> Tensor:                     # out
     "Gaussian window along the first axis, where it fits, as a few products with a banded matrix."
     G = _bands(block, m.dtype, m.device)
@@ -172,7 +172,7 @@ def _over_chunks(
     x: Tensor,                   # images, (B, C, H, W)
 ) -> list:                       # f of one slice after the other
     "Apply `f` to a few images at a time: few enough for the processor's cache, on as many threads as torch may use."
-    n = max(1, (2**15 if x.device.type == "cpu" else 2**22)//(x.shape[-1]*x.shape[-2]))
+    n = max(1, (2**16 if x.device.type == "cpu" else 2**22)//(x.shape[-1]*x.shape[-2]))
     parts, threads = [slice(i, i + n) for i in range(0, len(x), n)], torch.get_num_threads()
     if x.device.type != "cpu": return [f(p) for p in parts]
     torch.set_num_threads(1)
