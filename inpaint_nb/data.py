@@ -767,11 +767,14 @@ def _folder(root, size, seed, broken, crop):
 
 # %% ../nbs/01_data.ipynb #a2ffc850
 class _Faces:
-    "Loader of synthetic faces: draws whole chunks."
-    def __init__(self, seed, size): self.seed, self.size = seed, size
+    "Loader of synthetic faces: draws whole chunks, and keeps them, since the next batch will want others of their images."
+    def __init__(self, seed, size): self.seed, self.size, self.drawn = seed, size, {}
+    def __getstate__(self): return {**self.__dict__, "drawn": {}}
     def __call__(self, positions):
-        chunks = _face_chunks(self.seed, self.size, {c: _chunk_parameters(self.seed, c) for c in sorted({i//FACE_CHUNK for i in positions})})
-        return [chunks[i//FACE_CHUNK][i % FACE_CHUNK] for i in positions]
+        new = sorted({i//FACE_CHUNK for i in positions} - self.drawn.keys())
+        if (len(self.drawn) + len(new))*FACE_CHUNK*3*self.size**2 > 2**29: self.drawn, new = {}, sorted({i//FACE_CHUNK for i in positions})
+        self.drawn |= _face_chunks(self.seed, self.size, {c: _chunk_parameters(self.seed, c) for c in new})
+        return [self.drawn[i//FACE_CHUNK][i % FACE_CHUNK] for i in positions]
 
 # %% ../nbs/01_data.ipynb #e47bcdbc
 def _yaws(n, seed): return {"yaw": face_parameters(n, seed)["yaw"]}
