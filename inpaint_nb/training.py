@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['keyed_generator', 'batch_indices', 'learning_rate', 'CheckpointMismatch', 'load_checkpoint', 'save_checkpoint',
-           'update_average', 'NonFiniteLoss', 'optimiser_step', 'Run', 'interrupts_wait', 'check_settings', 'train',
-           'save_weights', 'load_weights', 'train_or_load']
+           'update_average', 'NonFiniteLoss', 'optimiser_step', 'Critic', 'Run', 'interrupts_wait', 'check_settings',
+           'train', 'save_weights', 'load_weights', 'train_or_load']
 
 # %% ../nbs/04_training.ipynb #813be148
 import hashlib
@@ -18,6 +18,7 @@ import zipfile
 from collections.abc import Callable
 from contextlib import contextmanager
 from copy import deepcopy
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
@@ -108,7 +109,9 @@ def update_average(
     "average <- d * average + (1 - d) * model, d = min(decay, (1 + step)/(10 + step))."
     d = min(decay, (1 + step)/(10 + step)) if step else 0.
     torch._foreach_lerp_(list(average.parameters()), list(model.parameters()), 1 - d)
-    for to, new in zip(average.buffers(), model.buffers()): to.copy_(new)
+    for (name, to), new in zip(average.named_buffers(), model.buffers()):
+        if name.endswith(("running_mean", "running_var")): to.lerp_(new, 1 - d)
+        else: to.copy_(new)
 
 # %% ../nbs/04_training.ipynb #31696e85
 class NonFiniteLoss(FloatingPointError):
@@ -146,25 +149,56 @@ def _report(row: dict, steps: int) -> None:
         print(f"\rstep {row['step']}/{steps}  {words}   ", end="\n" if row["step"] == steps else "", file=sys.stderr, flush=True)
 
 # %% ../nbs/04_training.ipynb #f6a3e61d
+@dataclass
+class Critic:
+    "The opponent in an adversarial training, and how it learns."
+    net: nn.Module          # changed in place
+    lr: float | None = None # peak learning rate; None: the model's. It follows the model's schedule
+    steps: int = 1          # steps of the critic for each step of the model
+
+# %% ../nbs/04_training.ipynb #23fb452b
 class Run:
-    "Everything a training changes as it goes: weights, their average, optimiser, log, best weights so far."
-    def __init__(self, model: nn.Module, lr: float, betas: tuple[float, float]):
-        self.model, self.average = model, deepcopy(model).eval().requires_grad_(False)
+    "Everything a training changes as it goes: weights, their average, critic, optimisers, log, best weights so far."
+    def __init__(self, model: nn.Module, lr: float, betas: tuple[float, float], critic: Critic | None = None):
+        self.model, self.average, self.critic = model, deepcopy(model).eval().requires_grad_(False), critic
         self.optimiser = torch.optim.Adam(model.parameters(), lr, betas=betas, fused=True)
         self.step, self.seconds, self.log, self.losses, self.best = 0, 0., [], [], None
+        self.parts = dict(model=self.model, average=self.average, optimiser=self.optimiser)
+        if critic:
+            self.critic_optimiser, self.critic_losses, self.pace = torch.optim.Adam(critic.net.parameters(), lr, betas=betas, fused=True), [], (critic.lr or lr)/lr
+            self.parts |= dict(critic=critic.net, critic_optimiser=self.critic_optimiser)
 
     def state(self) -> dict:
-        return dict(step=self.step, seconds=self.seconds, log=json.dumps(self.log), losses=self.losses, best=self.best,
-                    model=self.model.state_dict(), average=self.average.state_dict(), optimiser=self.optimiser.state_dict())
+        numbers = {part: getattr(self, part) for part in ("step", "seconds", "losses", "best") + (("critic_losses",) if self.critic else ())}
+        return numbers | dict(log=json.dumps(self.log)) | {name: part.state_dict() for name, part in self.parts.items()}
 
     def restore(self, state: dict):
-        for part in ("model", "average", "optimiser"): getattr(self, part).load_state_dict(state[part])
-        for part in ("step", "seconds", "losses", "best"): setattr(self, part, state[part])
+        for name, part in self.parts.items(): part.load_state_dict(state[name])
+        for name in state.keys() & {"step", "seconds", "losses", "best", "critic_losses"}: setattr(self, name, state[name])
         self.log = json.loads(state["log"])
 
+    def advance(self, loss_fn: Callable, batch: Tensor, generator, autocast: Callable, clip: float, rate: float) -> tuple[float, float]:
+        "One step, the critic's first where there is one. Returns loss and gradient norm of the model, or of the critic where that is not finite."
+        with autocast(): loss = loss_fn(self.model, *([self.critic.net] if self.critic else []), batch, generator)
+        if self.critic:
+            critic_loss, model_loss = loss
+            for _ in range(self.critic.steps):
+                with autocast(): loss = critic_loss()
+                norm = optimiser_step(self.critic.net, self.critic_optimiser, loss, clip, rate*self.pace)
+                if not math.isfinite(norm): return loss.item(), norm
+                self.critic_losses.append(loss.item())
+            self.critic.net.requires_grad_(False)
+            with autocast(): loss = model_loss()
+            self.critic.net.requires_grad_(True)
+        norm = optimiser_step(self.model, self.optimiser, loss, clip, rate)
+        return loss.item(), norm
+
     def note(self, batch_size: int, **values):
-        "Add a row to the log: the mean loss since the last row, and `values`."
-        self.log.append(dict(step=self.step, images=self.step*batch_size, loss=sum(self.losses)/max(1, len(self.losses))) | values)
+        "Add a row to the log: the mean losses since the last row, and `values`."
+        mean = lambda losses: sum(losses)/max(1, len(losses))
+        row = dict(step=self.step, images=self.step*batch_size, loss=mean(self.losses))
+        if self.critic: row["critic_loss"] = mean(self.critic_losses); self.critic_losses = []
+        self.log.append(row | values)
         self.losses = []
 
     def watch(self, monitor: Callable, best: str | None) -> dict:
@@ -194,6 +228,7 @@ def check_settings(
     model: nn.Module,
     settings: dict,               # arguments of `train` by name
     monitor: Callable | None,
+    critic: Critic | None = None,
 ) -> None:
     "Raises ValueError for settings that cannot work, before anything is trained."
     s = settings
@@ -204,11 +239,13 @@ def check_settings(
     if s["precision"] not in ("auto", "float32"): raise ValueError(f"precision must be 'auto' or 'float32'; got {s['precision']!r}")
     if s["best"] and monitor is None: raise ValueError("best= names a number of the monitor: give monitor= too")
     if not any(p.requires_grad for p in model.parameters()): raise ValueError("the model has no parameters to train")
+    if critic and (type(critic.steps) is not int or critic.steps < 1 or not (critic.lr is None or critic.lr > 0)):
+        raise ValueError(f"a critic makes 1 or more steps at a positive rate; got steps={critic.steps!r}, lr={critic.lr!r}")
 
 # %% ../nbs/04_training.ipynb #2fe0dce3
 def train(
     model: nn.Module,                 # changed in place; ends with the averaged weights, in eval mode
-    loss_fn: Callable,                # (model, batch (B, 3, H, W), generator) -> scalar loss
+    loss_fn: Callable,                # (model, batch (B, 3, H, W), generator) -> scalar loss; with a critic: (model, critic's net, batch, generator) -> two functions giving its loss and the model's
     images,                           # an ImageSet: `len`, and `.batch(indices)`
     *,
     steps: int,                       # optimiser steps in all
@@ -228,15 +265,19 @@ def train(
     monitor: Callable | None = None,  # (averaged model, step) -> dict of numbers
     monitor_every: int = 500,         # steps between calls of the monitor
     best: str | None = None,          # name in the monitor's numbers to maximise; None: end with the last weights
+    critic: Critic | None = None,     # the opponent in an adversarial training
 ) -> list[dict]:                      # the log: rows of step, images, loss, grad_norm, lr, and the monitor's numbers
     "Train `model`, resuming from `checkpoint` if there is one. Raises NonFiniteLoss, CheckpointMismatch, or ValueError for settings that cannot work."
     settings = dict(steps=steps, batch_size=batch_size, lr=lr, betas=list(betas), warmup=warmup, decay=decay, clip=clip, ema=ema, seed=seed,
-                    precision=precision, n_images=len(images), best=best, monitor_every=monitor_every)
-    check_settings(model, settings | dict(save_every=save_every, log_every=log_every), monitor)
+                    precision=precision, n_images=len(images), best=best, monitor_every=monitor_every,
+                    **({"critic": dict(lr=critic.lr, steps=critic.steps, parameters=sum(p.numel() for p in critic.net.parameters()))} if critic else {}))
+    check_settings(model, settings | dict(save_every=save_every, log_every=log_every), monitor, critic)
     device = next(model.parameters()).device
     half = autocast_dtype(device) if precision == "auto" else None
+    autocast = lambda: torch.autocast(device.type, half, enabled=half is not None)
     model.train()
-    run = Run(model, lr, betas)
+    if critic: critic.net.train()
+    run = Run(model, lr, betas, critic)
     if checkpoint: Path(checkpoint).parent.mkdir(parents=True, exist_ok=True)      # an unwritable place is noticed now, not after hours
     if checkpoint and (state := load_checkpoint(checkpoint, settings)): run.restore(state)
     since = time.perf_counter()
@@ -245,12 +286,11 @@ def train(
             generator = keyed_generator(seed, "step", run.step)
             batch = images.batch(batch_indices(len(images), batch_size, seed, run.step))
             if augment: batch = augment(batch, generator)
-            with torch.autocast(device.type, half, enabled=half is not None): loss = loss_fn(model, batch.to(device), generator)
             rate = learning_rate(run.step, steps, lr, warmup, decay)
-            norm = optimiser_step(model, run.optimiser, loss, clip, rate)
-            if not math.isfinite(norm): raise NonFiniteLoss(_lost(run.step, loss.item(), norm, checkpoint))
+            loss, norm = run.advance(loss_fn, batch.to(device), generator, autocast, clip, rate)
+            if not math.isfinite(norm): raise NonFiniteLoss(_lost(run.step, loss, norm, checkpoint))
             update_average(run.average, model, run.step, ema)
-            run.losses.append(loss.item()); run.step += 1
+            run.losses.append(loss); run.step += 1
             end = run.step == steps
             watch = monitor is not None and (end or run.step % monitor_every == 0)
             if watch or end or run.step % log_every == 0:
