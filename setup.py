@@ -24,6 +24,6 @@ setup(
     packages=find_packages(include=[cfg["lib_name"], cfg["lib_name"] + ".*"]),
     python_requires=f">={cfg['min_python']}",
     install_requires=cfg["requirements"].split(),
-    extras_require={"dev": cfg["dev_requirements"].split()},
+    extras_require={"dev": cfg["dev_requirements"].split() + cfg["classical_requirements"].split(), "classical": cfg["classical_requirements"].split()},
     zip_safe=False,
 )

@@ -224,15 +224,17 @@ def exemplar(
     mask: Tensor,            # (B or 1, 1, H, W), 1 = hole
     side: int = 7,           # of a patch, odd
     iterations: int = 6,     # searches and votes a level; half as many at the finest
+    final: str = "vote",     # each pixel of the result: "vote", the mean of its patches; "copy", the centre of its match
 ) -> Tensor:                 # the composite, (B, 3, H, W)
     """Fill from the picture's own patches, coarse to fine, with an exact search (Wexler et al. 2004; Barnes et al. 2009). Nothing is random.
-    Raises ValueError for an even side, for less than one iteration, and as `ready` does."""
+    Raises ValueError for an even side, for less than one iteration, for another `final`, and as `ready` does."""
+    if final not in ("vote", "copy"): raise ValueError(f"final must be 'vote' or 'copy'; got {final!r}")
     if side < 1 or side % 2 == 0: raise ValueError(f"side must be odd, so that a patch has a centre; got {side}")
     if iterations < 1: raise ValueError(f"iterations must be at least 1; got {iterations}")
     pictures, masks = ready(images, mask)
-    return composite(torch.stack([_exemplar(x, m[0] > .5, side, iterations) for x, m in zip(pictures.float(), masks)]).to(pictures), pictures, masks)
+    return composite(torch.stack([_exemplar(x, m[0] > .5, side, iterations, final) for x, m in zip(pictures.float(), masks)]).to(pictures), pictures, masks)
 
-def _exemplar(x: Tensor, hole: Tensor, side: int, iterations: int) -> Tensor:
+def _exemplar(x: Tensor, hole: Tensor, side: int, iterations: int, final: str) -> Tensor:
     "One picture, (3, H, W)."
     side = min(side, 2*min(hole.shape) - 1)                                   # a mirror image is no wider
     while len(known_patches(hole, side)) == 0: side -= 2
@@ -241,7 +243,7 @@ def _exemplar(x: Tensor, hole: Tensor, side: int, iterations: int) -> Tensor:
         source = known_patches(gaps, side)
         start, depth = onion(level, gaps, source, side) if match is None else (finer(level, gaps, match), _depth(gaps))
         out, match = refined(start, gaps, depth, source, side, iterations if i else (iterations + 1)//2)
-    return out
+    return out if final == "vote" else torch.where(hole, x.flatten(1)[:, match], x)
 
 def _depth(hole: Tensor) -> Tensor:
     "How many layers deep each pixel of the hole lies, (H, W)."

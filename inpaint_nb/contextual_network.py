@@ -138,16 +138,17 @@ def spatial_discount(
             weight = torch.where(known > 0, weight, weight*gamma)
         return weight
 
-# %% ../nbs/26_contextual_network.ipynb #0e116cf9
+# %% ../nbs/26_contextual_network.ipynb #85a71719
 class ContextualAttentionNet(Inpainter):
-    "Generative image inpainting with contextual attention (Yu et al. 2018): a coarse network, then one that invents and borrows."
+    """Generative image inpainting with contextual attention (Yu et al. 2018): a coarse network, then one that invents and borrows.
+    Raises ValueError for an unknown preset or a width below 2."""
     multiple = 8
     adversarial = dict(loss="wgan", weight=.001, discriminator="global", steps=5)
     optimiser = dict(lr=1e-4, betas=(.5, .9))
 
     def __init__(
         self,
-        width: int = 32,             # channels at full resolution, even
+        width: int = 32,             # channels at full resolution
         size: int | None = None,     # side of the pictures it is trained for, to cap the dilations; None: the paper's, 256
         dilations=None,              # of the dilated layers; None: 2, 4, 8, 16, capped at size/8
         chunk: int | None = None,    # rows of queries the attention takes at a time; None: as many as suit the device
@@ -165,10 +166,10 @@ class ContextualAttentionNet(Inpainter):
         "Stages `coarse` and `fine`, (B, 3, H, W); with `offsets` also `attention`, (B, 2, H/8, W/8), where each cell borrowed from."
         known = signed(erased(x, mask))
         extra = torch.cat([torch.ones_like(mask), mask], 1)
-        first = self.coarse(torch.cat([known, extra], 1).contiguous(memory_format=torch.channels_last)).clamp(-1, 1)
-        pasted = torch.where(mask > .5, first.to(known.dtype), known)
+        first = self.coarse(torch.cat([known, extra], 1).contiguous(memory_format=torch.channels_last)).float().clamp(-1, 1)
+        pasted = torch.where(mask > .5, first, known)
         second, where = self.refine(torch.cat([pasted, extra], 1).contiguous(memory_format=torch.channels_last), mask, offsets)
-        stages = {"coarse": unsigned(first), "fine": unsigned(second.clamp(-1, 1))}
+        stages = {"coarse": unsigned(first), "fine": unsigned(second.float().clamp(-1, 1))}
         return {**stages, "attention": where} if offsets else stages
 
     def losses(self, stages: dict, truth: Tensor, mask: Tensor) -> dict[str, Tensor]:

@@ -333,7 +333,8 @@ def _lpips_net(net: str, device: torch.device):
     try:
         from torchmetrics.image.lpip import LearnedPerceptualImagePatchSimilarity
         from torchvision.models import get_weight
-    except ImportError as e: raise ImportError("LPIPS is torchmetrics', which is not installed: pip install torchmetrics torchvision") from e
+    except (ImportError, RuntimeError) as e:                                             # RuntimeError: a torchvision made for another torch
+        raise ImportError(f"LPIPS is torchmetrics', which is not installed or does not load ({e}): pip install torchmetrics torchvision") from e
     url = get_weight(LPIPS_NETS[net]).url
     file = Path(torch.hub.get_dir())/"checkpoints"/url.rsplit("/", 1)[-1]
     if not file.is_file(): raise FileNotFoundError(f"LPIPS needs ImageNet weights, which are not at {file}; put there what {url} gives")
