@@ -107,6 +107,8 @@ FULL_RESOLUTION = ("features", "rgb")
 
 class DAMGAN(Inpainter):
     "Cha and Kim's generator, sections 3.1 to 3.3: coarse stage, then a stage with dynamic attention maps. Raises ValueError for unknown presets."
+    multiple = 16     # an eighth of it must be at least 2 pixels for the mirrored borders
+
     def __init__(
         self,
         width: int = 32,                       # channels at full resolution; 8 times as many at an eighth
