@@ -271,7 +271,7 @@ def _prepared(foreground, background, mask, kernel, rate, scale, fuse, chunk, pr
         raise ValueError(f"mask must be (B, 1, h, w), 1 = hole, one a sample; got {tuple(mask.shape)} for {len(background)} samples")
     if chunk is not None and (chunk < 1 or preset == "official"):
         raise ValueError(f"chunk must be a positive number of rows, and the official fusion, which runs on from row to row, cannot be cut; got {chunk}, {preset!r}")
-    B, C, (hk, wk) = *background.shape[:2], (s//rate for s in background.shape[-2:])
+    B, hk, wk = len(background), *(s//rate for s in background.shape[-2:])
     exact = torch.promote_types(foreground.dtype, torch.float32)
     f, b = (x.to(exact).permute(0, 2, 3, 1) for x in (foreground, background))
     values = b.unflatten(2, (wk, rate)).unflatten(1, (hk, rate)).permute(0, 2, 4, 1, 3, 5).flatten(3, 4).contiguous()

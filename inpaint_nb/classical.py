@@ -110,7 +110,7 @@ def known_patches(
     side: int,       # of a patch, odd
 ) -> Tensor:         # indices into H W
     "The pixels whose patch lies in the picture and is wholly known."
-    touched, r = F.max_pool2d(F.pad(hole.float()[None], (side//2,)*4, value=1.), side, 1)[0], side//2
+    touched = F.max_pool2d(F.pad(hole.float()[None], (side//2,)*4, value=1.), side, 1)[0]
     return (touched == 0).flatten().nonzero()[:, 0]
 
 # %% ../nbs/30_classical.ipynb #eac30241
