@@ -49,9 +49,10 @@ def conv_stack(
 def stage_dilations(
     size: int | None = None,     # side of the training pictures in pixels; None: the paper's, 256
     dilations=(2, 4, 8, 16),     # the paper's, at a quarter of the picture's resolution
+    stride: int = 4,             # side of the picture over that of the feature map
 ) -> tuple:
-    "Dilations held to half the side of the feature map, beyond which every tap but one falls on padding."
-    return tuple(dilations) if size is None else tuple(max(1, min(d, size//8)) for d in dilations)
+    "Dilations held to half the side of the feature map, beyond which the middle of the map sees only itself."
+    return tuple(dilations) if size is None else tuple(max(1, min(d, size//(2*stride))) for d in dilations)
 
 # %% ../nbs/26_contextual_network.ipynb #46892454
 def dilated(width: int, dilations=(2, 4, 8, 16)) -> list:
@@ -129,10 +130,14 @@ def spatial_discount(
     mask: Tensor,          # (B, 1, H, W), 1 = hole
     gamma: float = .9,     # factor for each pixel further from the known
     steps: int = 32,       # distance after which the weight falls no more
+    released: bool = False, # count as the official code does: distances from above and from the left are one less
 ) -> Tensor:               # (B, 1, H, W): gamma to the distance in the hole, 0 where known
     "Weights that trust the truth less, the further a pixel is from anything known (Yu et al. 2018, section 4.2; distance by king's moves)."
     with torch.no_grad():
         known, weight = 1 - mask, mask*gamma
+        if released:
+            known = F.max_pool2d(F.pad(known, (1, 0, 1, 0)), 2, 1)
+            weight = torch.where(known > 0, mask, weight)
         for _ in range(min(steps, max(mask.shape[-2:])) - 1):
             known = F.max_pool2d(known, 3, 1, 1)
             weight = torch.where(known > 0, weight, weight*gamma)
@@ -152,14 +157,14 @@ class ContextualAttentionNet(Inpainter):
         size: int | None = None,     # side of the pictures it is trained for, to cap the dilations; None: the paper's, 256
         dilations=None,              # of the dilated layers; None: 2, 4, 8, 16, capped at size/8
         chunk: int | None = None,    # rows of queries the attention takes at a time; None: as many as suit the device
-        preset: str = "paper",       # "paper", or "released": attention with the quirks of the official code
+        preset: str = "paper",       # "paper", or "released": attention and discount with the quirks of the official code
     ):
         super().__init__()
         if preset not in ("paper", "released"): raise ValueError(f"preset must be paper or released; got {preset!r}")
         if width < 2: raise ValueError(f"width must be at least 2; got {width}")
-        dilations = stage_dilations(size) if dilations is None else tuple(dilations)
+        dilations, self.released = stage_dilations(size) if dilations is None else tuple(dilations), preset == "released"
         self.coarse = coarse_stage(width, dilations)
-        self.refine = SecondStage(width, dilations, chunk=chunk, preset="official" if preset == "released" else "live")
+        self.refine = SecondStage(width, dilations, chunk=chunk, preset="official" if self.released else "live")
         self.to(memory_format=torch.channels_last)
 
     def forward(self, x: Tensor, mask: Tensor, offsets: bool = False) -> dict:
@@ -176,4 +181,4 @@ class ContextualAttentionNet(Inpainter):
         "Both stages' l1: discounted over the hole's pixels, and plain over the known ones."
         error = sum(w*2*(stages[k].float() - truth).abs() for k, w in (("coarse", 1.2), ("fine", 1.)))
         mean = lambda weight, over: (error*weight).sum()/(3*over.sum()).clamp_min(1)
-        return {"hole": 1.2*mean(spatial_discount(mask), mask), "known": 1.2*mean(1 - mask, 1 - mask)}
+        return {"hole": 1.2*mean(spatial_discount(mask, released=self.released), mask), "known": 1.2*mean(1 - mask, 1 - mask)}

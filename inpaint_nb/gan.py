@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['DISCRIMINATORS', 'GAN_LOSSES', 'tower', 'GlobalDiscriminator', 'hole_corner', 'crop_hole', 'LocalDiscriminator',
-           'GlobalLocalDiscriminator', 'PatchDiscriminator', 'discriminator', 'critic_loss', 'generator_loss',
-           'gradient_penalty', 'current_weights', 'frozen', 'GanObjective']
+           'GlobalLocalDiscriminator', 'PatchDiscriminator', 'start_dcgan', 'ContextDiscriminator', 'discriminator',
+           'critic_loss', 'generator_loss', 'gradient_penalty', 'current_weights', 'frozen', 'GanObjective']
 
 # %% ../nbs/23_gan.ipynb #a89405f5
 import math
@@ -123,20 +123,55 @@ class PatchDiscriminator(nn.Module):
         mask = mask.to(images.dtype).expand(len(images), -1, -1, -1)
         return self.tower(torch.cat([2*images - 1, mask], 1)).flatten(1)
 
+# %% ../nbs/23_gan.ipynb #327f5b74
+def start_dcgan(
+    m: nn.Module,    # a layer; `net.apply(start_dcgan)` goes through all of them
+) -> None:
+    "Convolutions' weights from N(0, .02), batch normalisations' from N(1, .02) (Radford et al. 2016, section 3)."
+    if isinstance(m, (nn.Conv2d, nn.ConvTranspose2d)): nn.init.normal_(m.weight, 0, .02)
+    if isinstance(m, nn.BatchNorm2d): nn.init.normal_(m.weight, 1, .02)
+
+# %% ../nbs/23_gan.ipynb #0bc53820
+class ContextDiscriminator(nn.Module):
+    "One logit (Pathak et al. 2016): 4x4 convolutions of widths w, 2w, 4w, 8w with batch normalisation. Raises ValueError for another size, or one below 8."
+    normalises_batches = True    # real and filled pictures have to be given apart
+    def __init__(
+        self,
+        size: int,              # side of the pictures in pixels; more than 4 halvings repeat w
+        width: int = 64,        # w, channels of the first convolution
+        patch: bool = False,    # look at the centre only, half as wide as the picture: what the paper's network paints
+    ):
+        super().__init__()
+        self.size, self.margin = size, size//4 if patch else 0
+        side, widths = size - 2*self.margin, []
+        if side < 8: raise ValueError(f"this critic looks at 8 pixels a side or more; got {side}")
+        while side >= 8: side, widths = side//2, widths + [width*min(8, 2**len(widths))]
+        widths = [width]*(len(widths) - 4) + widths[:4]
+        layers = [nn.Conv2d(3, widths[0], 4, 2, 1, bias=False), nn.LeakyReLU(.2)]
+        for a, b in zip(widths, widths[1:]): layers += [nn.Conv2d(a, b, 4, 2, 1, bias=False), nn.BatchNorm2d(b), nn.LeakyReLU(.2)]
+        self.tower = nn.Sequential(*layers, nn.Conv2d(widths[-1], 1, side, bias=False)).apply(start_dcgan)
+
+    def forward(self, images: Tensor, mask: Tensor | None = None) -> Tensor:   # (B, 1)
+        if images.shape[-2:] != (self.size,)*2: raise ValueError(f"this critic was built for pictures of {self.size}x{self.size}, got {images.shape[-2]}x{images.shape[-1]}")
+        m = self.margin
+        return self.tower(2*images[..., m:self.size-m, m:self.size-m] - 1).flatten(1)
+
 # %% ../nbs/23_gan.ipynb #3e44a470
-DISCRIMINATORS = ("global", "local", "global+local", "patch")
+DISCRIMINATORS = ("global", "local", "global+local", "patch", "context", "context-patch")
 
 def discriminator(
     kind: str,               # one of DISCRIMINATORS
     size: int,               # side of the pictures in pixels
     width: int = 64,         # channels of the first convolution
-    spectral: bool = False,  # spectral normalisation; "patch" always has it
+    spectral: bool = False,  # spectral normalisation; "patch" always has it, the Context Encoder's has batch normalisation instead
 ) -> nn.Module:              # critic(images (B, 3, H, W) in [0, 1], mask (B, 1, H, W)) -> logits (B, n)
-    "Build a critic by name. Raises ValueError listing the known names."
+    "Build a critic by name. Raises ValueError listing the known names, and for a Context Encoder's critic with spectral normalisation."
+    if spectral and kind.startswith("context"): raise ValueError(f"the critic {kind!r} has batch normalisation and no spectral one: leave spectral=False")
     if kind == "global": return GlobalDiscriminator(size, width, spectral)
     if kind == "local": return LocalDiscriminator(size//2, width, spectral)
     if kind == "global+local": return GlobalLocalDiscriminator(size, width, spectral=spectral)
     if kind == "patch": return PatchDiscriminator(width, max(1, min(6, int(math.log2(size)) - 1)))
+    if kind in ("context", "context-patch"): return ContextDiscriminator(size, width, kind == "context-patch")
     raise ValueError(f"unknown discriminator {kind!r}; known: {', '.join(DISCRIMINATORS)}")
 
 # %% ../nbs/23_gan.ipynb #3f522440
@@ -231,10 +266,14 @@ class GanObjective:
         return (lambda: self.of_critic(critic, truth, filled.detach(), mask, generator)), (lambda: self.of_generator(critic, filled, mask))
 
     def of_critic(self, critic, real, fake, mask, generator=None) -> Tensor:
-        "The critic's loss: real and filled pictures in one pass, and the penalty if there is one."
+        """The critic's loss: real and filled pictures in one pass (apart, where the critic normalises batches), and the penalty if there is one.
+        Raises ValueError for a penalty with a critic that normalises batches."""
+        apart = getattr(critic, "normalises_batches", False)
+        if apart and self.penalty: raise ValueError("the gradient penalty asks for the slope of each picture, but this critic ties a batch together: choose another loss or critic")
         with current_weights(real.device):
-            logits = critic(torch.cat([real, fake]), mask.expand(len(real), -1, -1, -1).repeat(2, 1, 1, 1))
-            loss = critic_loss(self.loss, *logits.chunk(2))
+            if apart: logits = critic(real, mask), critic(fake, mask)
+            else: logits = critic(torch.cat([real, fake]), mask.expand(len(real), -1, -1, -1).repeat(2, 1, 1, 1)).chunk(2)
+            loss = critic_loss(self.loss, *logits)
             return loss + self.penalty*gradient_penalty(critic, real, fake, mask, generator) if self.penalty else loss
 
     def of_generator(self, critic, fake, mask) -> Tensor:
