@@ -57,7 +57,7 @@ class ResidualBlock(nn.Module):
         nn.init.kaiming_normal_(self.first.weight); nn.init.normal_(self.last.weight, std=1e-3)
         for conv in (self.first, self.last): nn.init.zeros_(conv.bias)
 
-    def forward(self, h): return h + self.last(F.relu(self.first(F.relu(h))))
+    def forward(self, h): return self.last(F.relu_(self.first(F.relu(h)))).add_(h)
 
 # %% ../nbs/11_cglow.ipynb #a53ebc4c
 class Encoder(nn.Module):
@@ -87,7 +87,8 @@ class Encoder(nn.Module):
 
     def forward(self, x: Tensor) -> list[Tensor]:
         down, up = lambda h: F.pixel_unshuffle(F.relu(h), 2), lambda h: F.pixel_shuffle(h, 2)
-        a = self.fine(self.stem(F.pixel_unshuffle(x, 4).contiguous(memory_format=torch.channels_last)) + self.place)
+        a = self.stem(F.pixel_unshuffle(x, 4).contiguous(memory_format=torch.channels_last))
+        a = self.fine(a + self.place.to(a.dtype))                # under autocast everything here stays in half precision
         b = self.mid(self.down1(down(a)))
         c = self.coarse(self.down2(down(b)))
         c = c + self.code(c).view_as(c)
@@ -95,7 +96,7 @@ class Encoder(nn.Module):
         a = a + up(self.up1(F.relu(b)))
         a = self.fine2(crop(a, self.margin//4 - 1))             # one cell of margin, so that the hole's edge sees its surroundings
         top = self.top(crop(up(self.up0(F.relu(a))), 1))
-        return [crop(top, 1), crop(a, 1), crop(b, self.margin//8)]
+        return [h.contiguous(memory_format=torch.channels_last) for h in (crop(top, 1), crop(a, 1), crop(b, self.margin//8))]
 
 # %% ../nbs/11_cglow.ipynb #488a9e68
 def crop(h: Tensor, n: int) -> Tensor:
