@@ -76,7 +76,7 @@ class Scores:
     broken: int               # samples with a value that is not finite
     wild: int                 # samples with a value more than 1 outside [0, 1]: an inverse on its way to explode
     samples: int              # samples in all
-    round_trip: float         # noise -> pixels -> noise in float64: largest error, in deviations, over the samples of the first eight pictures
+    round_trip: float         # noise -> pixels -> noise in float64: largest error, in deviations, over the samples of the first pictures, eight at most
     rounding: float           # largest difference that float32 makes to the fills of those pictures
     checked: int              # samples sent back to their noise, in float32
     redrawn: int              # of these, samples that missed it by more than .01 deviations, and were drawn again in float64
@@ -97,6 +97,7 @@ def evaluate(
 ) -> Scores:
     "Attack the input, predict, score every image under every protocol."
     device, parts, health, broken, wild, redrawn, lost, check = model.mask.device, [], GradientHealth(), 0, 0, 0, 0, min(check, len(images))
+    few = max(1, min(8, check))
     for first in range(0, len(images), chunk):
         truth = images[first:first+chunk].to(device)
         truth = truth.float()/255 if truth.dtype == torch.uint8 else truth
@@ -108,7 +109,7 @@ def evaluate(
             bad = ~draws.isfinite().flatten(2).all(2)
             broken += bad.sum().item()
             wild += (bad | ((draws.nan_to_num(0.) - .5).abs() > 1.5).flatten(2).any(2)).sum().item()
-            if first == 0: trip, rounding = check_inverse(model, x[:8], draws[:8], temperature, seed)
+            if first == 0: trip, rounding = check_inverse(model, x[:few], draws[:few], temperature, seed)
             if (k := max(0, check - first)):
                 again, *counts = faithful_samples(model, x[:k], draws[:k], temperature, seed, first)
                 draws, redrawn, lost = torch.cat([again, draws[k:]]), redrawn + counts[0], lost + counts[1]
