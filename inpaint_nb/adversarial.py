@@ -7,7 +7,6 @@ __all__ = ['TARGETS', 'attack_target', 'nll_objective', 'own_sample_objective', 
            'overfitting_monitor', 'Recipe', 'mean_bits']
 
 # %% ../nbs/13_adversarial_training.ipynb #04e54719
-import inspect
 import math
 import warnings
 from collections.abc import Callable
@@ -22,7 +21,7 @@ from .attacks import fgsm, frozen, pgd
 from .cglow import ConditionalGlow, dequantized, likelihood_loss, masked_input, mean_of_samples
 from .core import seeded
 from .data import ImageSource, augment
-from .training import train, train_or_load
+from .training import check_options, joined_logs, train, train_or_load
 
 # %% ../nbs/13_adversarial_training.ipynb #72d87bd4
 TARGETS = ("sample", "mean", "zero", "truth")
@@ -148,8 +147,7 @@ class Recipe:
 
     def __post_init__(self):
         adversarial_loss(**(self.adversarial or {}))       # complains now, not after the trunk is trained
-        free = set(inspect.signature(train).parameters) - {"model", "loss_fn", "images", "steps", "seed", "augment", "checkpoint", "monitor", "best"}
-        if unknown := sorted(set(self.options) - free): raise ValueError(f"unknown options {unknown}; known: {', '.join(sorted(free))}")
+        check_options(self.options, taken=("critic",))
         if self.start is not None and self.start.network != self.network: raise ValueError("start is the recipe of another network: give both the same")
 
     def config(self) -> dict:
@@ -174,8 +172,7 @@ class Recipe:
             model.load_state_dict(start.state_dict()); before = record["log"]
         log = train(model, adversarial_loss(**self.adversarial) if robust else likelihood_loss, self.source.train, steps=self.steps, seed=self.seed,
                     augment=None if self.augmentation is None else partial(augment, **self.augmentation), checkpoint=checkpoint, monitor=self.monitor(), best="pgd_psnr" if robust else None, **self.options)
-        done = before[-1] if before else dict(step=0, images=0)
-        return before + [row | {k: row[k] + done[k] for k in ("step", "images")} for row in log]
+        return joined_logs(before, log)
 
     def model(self, folders: list, device="cpu") -> tuple[nn.Module, dict]:
         "The trained model and its record (see `train_or_load`): loaded from one of `folders`, or trained and saved in the last of them."

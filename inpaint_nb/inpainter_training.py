@@ -7,7 +7,6 @@ __all__ = ['NETWORKS', 'MASKS', 'DUEL', 'build', 'training_masks', 'inpainting_l
            'fit_players', 'InpainterRecipe']
 
 # %% ../nbs/31_inpainter_training.ipynb #b8326cb9
-import inspect
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
@@ -27,7 +26,7 @@ from .inpainter import Inpainter, L2Net
 from .masks import FREEFORM_VERSION, center_mask, freeform_mask
 from .metrics import psnr, sharpness
 from .partial_unet import PartialConvUNet
-from .training import Critic, train, train_or_load
+from .training import Critic, check_options, joined_logs, train, train_or_load
 
 # %% ../nbs/31_inpainter_training.ipynb #21c54880
 NETWORKS = dict(context_encoder=ContextEncoder, contextual_attention=ContextualAttentionNet, partial=PartialConvUNet, gated=GatedConvNet, damgan=DAMGAN, l2=L2Net)
@@ -124,8 +123,7 @@ def fit_players(
     watched = source.val.batch(torch.arange(min(recipe.watched, len(source.val))))
     log = train(net, loss, source.train, steps=recipe.steps, seed=recipe.seed, critic=critic, checkpoint=checkpoint, monitor=validation_monitor(watched, recipe.masks),
                 augment=None if recipe.augmentation is None else partial(augment, **recipe.augmentation), **(net.optimiser | dict(clip=10.) | recipe.options))
-    done = before[-1] if before else dict(step=0, images=0)
-    return before + [row | {k: row[k] + done[k] for k in ("step", "images")} for row in log]
+    return joined_logs(before, log)
 
 # %% ../nbs/31_inpainter_training.ipynb #a77ff84d
 @dataclass(frozen=True)
@@ -144,8 +142,7 @@ class InpainterRecipe:
     watched: int = 200                   # validation images that the monitor looks at
 
     def __post_init__(self):
-        free = set(inspect.signature(train).parameters) - {"model", "loss_fn", "images", "steps", "seed", "augment", "checkpoint", "monitor", "best", "critic"}
-        if unknown := sorted(set(self.options) - free): raise ValueError(f"unknown options {unknown}; known: {', '.join(sorted(free))}")
+        check_options(self.options, taken=("critic",))
         if unknown := sorted(set(self.adversarial or {}) - set(DUEL)):
             raise ValueError(f"unknown adversarial settings {unknown}; known: {', '.join(DUEL)}")
         if self.start and (self.start.network, self.start.arguments) != (self.network, self.arguments): raise ValueError("start is the recipe of another network: give both the same")

@@ -5,10 +5,11 @@
 # %% auto #0
 __all__ = ['keyed_generator', 'batch_indices', 'learning_rate', 'CheckpointMismatch', 'load_checkpoint', 'save_checkpoint',
            'update_average', 'NonFiniteLoss', 'optimiser_step', 'Critic', 'Run', 'interrupts_wait', 'check_settings',
-           'train', 'save_weights', 'load_weights', 'train_or_load']
+           'train', 'check_options', 'joined_logs', 'save_weights', 'load_weights', 'train_or_load']
 
 # %% ../nbs/04_training.ipynb #813be148
 import hashlib
+import inspect
 import json
 import math
 import signal
@@ -187,9 +188,7 @@ class Run:
                 norm = optimiser_step(self.critic.net, self.critic_optimiser, loss, clip, rate*self.pace)
                 if not math.isfinite(norm): return loss.item(), norm
                 self.critic_losses.append(loss.item())
-            self.critic.net.requires_grad_(False)
             with autocast(): loss = model_loss()
-            self.critic.net.requires_grad_(True)
         norm = optimiser_step(self.model, self.optimiser, loss, clip, rate)
         return loss.item(), norm
 
@@ -303,6 +302,24 @@ def train(
     model.load_state_dict(run.best["weights"] if run.best else run.average.state_dict())
     model.eval()
     return run.log
+
+# %% ../nbs/04_training.ipynb #1819d85d
+def check_options(
+    options: dict,     # further arguments of `train`
+    taken: tuple = (), # arguments that the recipe gives itself
+) -> None:
+    "Raises ValueError for options that `train` does not have, listing those that are free."
+    free = set(inspect.signature(train).parameters) - {"model", "loss_fn", "images", "steps", "seed", "augment", "checkpoint", "monitor", "best", *taken}
+    if unknown := sorted(set(options) - free): raise ValueError(f"unknown options {unknown}; known: {', '.join(sorted(free))}")
+
+# %% ../nbs/04_training.ipynb #248d7503
+def joined_logs(
+    before: list[dict],   # of the training whose weights were taken over; may be empty
+    log: list[dict],      # of the one that went on from there
+) -> list[dict]:
+    "Both logs as one; steps and images count on."
+    done = before[-1] if before else dict(step=0, images=0)
+    return before + [row | {k: row[k] + done[k] for k in ("step", "images")} for row in log]
 
 # %% ../nbs/04_training.ipynb #2a803b5e
 def save_weights(
