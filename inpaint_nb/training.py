@@ -156,6 +156,7 @@ class Critic:
     net: nn.Module          # changed in place
     lr: float | None = None # peak learning rate; None: the model's. It follows the model's schedule
     steps: int = 1          # steps of the critic for each step of the model
+    alone: bool = False     # the model waits, in eval mode: only the critic learns
 
 # %% ../nbs/04_training.ipynb #23fb452b
 class Run:
@@ -188,6 +189,7 @@ class Run:
                 norm = optimiser_step(self.critic.net, self.critic_optimiser, loss, clip, rate*self.pace)
                 if not math.isfinite(norm): return loss.item(), norm
                 self.critic_losses.append(loss.item())
+            if self.critic.alone: return loss.item(), norm
             with autocast(): loss = model_loss()
         norm = optimiser_step(self.model, self.optimiser, loss, clip, rate)
         return loss.item(), norm
@@ -269,12 +271,12 @@ def train(
     "Train `model`, resuming from `checkpoint` if there is one. Raises NonFiniteLoss, CheckpointMismatch, or ValueError for settings that cannot work."
     settings = dict(steps=steps, batch_size=batch_size, lr=lr, betas=list(betas), warmup=warmup, decay=decay, clip=clip, ema=ema, seed=seed,
                     precision=precision, n_images=len(images), best=best, monitor_every=monitor_every,
-                    **({"critic": dict(lr=critic.lr, steps=critic.steps, parameters=sum(p.numel() for p in critic.net.parameters()))} if critic else {}))
+                    **({"critic": dict(lr=critic.lr, steps=critic.steps, **({"alone": True} if critic.alone else {}), parameters=sum(p.numel() for p in critic.net.parameters()))} if critic else {}))
     check_settings(model, settings | dict(save_every=save_every, log_every=log_every), monitor, critic)
     device = next(model.parameters()).device
     half = autocast_dtype(device) if precision == "auto" else None
     autocast = lambda: torch.autocast(device.type, half, enabled=half is not None)
-    model.train()
+    model.train(not (critic and critic.alone))
     if critic: critic.net.train()
     run = Run(model, lr, betas, critic)
     if checkpoint: Path(checkpoint).parent.mkdir(parents=True, exist_ok=True)      # an unwritable place is noticed now, not after hours
