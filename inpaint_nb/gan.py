@@ -4,8 +4,9 @@
 
 # %% auto #0
 __all__ = ['DISCRIMINATORS', 'GAN_LOSSES', 'tower', 'GlobalDiscriminator', 'hole_corner', 'crop_hole', 'LocalDiscriminator',
-           'GlobalLocalDiscriminator', 'PatchDiscriminator', 'start_dcgan', 'ContextDiscriminator', 'discriminator',
-           'critic_loss', 'generator_loss', 'gradient_penalty', 'current_weights', 'frozen', 'GanObjective']
+           'GlobalLocalDiscriminator', 'PatchDiscriminator', 'start_dcgan', 'ContextDiscriminator', 'vector_tower',
+           'GLCICDiscriminator', 'discriminator', 'critic_loss', 'generator_loss', 'gradient_penalty',
+           'current_weights', 'frozen', 'GanObjective']
 
 # %% ../nbs/23_gan.ipynb #a89405f5
 import math
@@ -157,21 +158,58 @@ class ContextDiscriminator(nn.Module):
         return self.tower(2*images[..., m:self.size-m, m:self.size-m] - 1).flatten(1)
 
 # %% ../nbs/23_gan.ipynb #3e44a470
-DISCRIMINATORS = ("global", "local", "global+local", "patch", "context", "context-patch")
+def vector_tower(
+    widths: list[int],   # channels of each convolution
+    side: int,           # of the pictures in pixels
+    length: int,         # of the vector
+) -> nn.Sequential:      # (B, 3, side, side) -> (B, length)
+    "5x5 convolutions of stride 2 with batch normalisation and ReLU, as many as meet more than one pixel, then a linear layer and ReLU."
+    widths = widths[:(side - 1).bit_length()]
+    layers, left = [], math.ceil(side/2**len(widths))
+    for a, b in zip([3, *widths], widths): layers += [nn.Conv2d(a, b, 5, 2, 2, bias=False), nn.BatchNorm2d(b), nn.ReLU(inplace=True)]
+    return nn.Sequential(*layers, nn.Flatten(), nn.Linear(widths[-1]*left**2, length), nn.ReLU())
+
+# %% ../nbs/23_gan.ipynb #b0fc0a93
+class GLCICDiscriminator(nn.Module):
+    "One logit from the whole picture and the window around its hole (Iizuka et al. 2017, section 3.3): widths w, 2w, 4w, 8w, 8w. Raises ValueError for another size."
+    normalises_batches = True      # real and filled pictures have to be given apart
+    def __init__(
+        self,
+        size: int,                 # side of the pictures in pixels; from 256 on the whole picture gets a sixth convolution
+        width: int = 64,           # w, channels of the first convolutions
+        crop: int | None = None,   # side of the window in pixels; None: half the picture's
+        local_layers: int = 5,     # convolutions of the window's tower
+    ):
+        super().__init__()
+        self.size, self.crop = size, crop or size//2
+        widths = [width*min(8, 2**i) for i in range(6)]
+        self.whole = vector_tower(widths[:5 + (size >= 256)], size, 16*width)
+        self.window = vector_tower(widths[:local_layers], self.crop, 16*width)
+        self.linear = nn.Linear(32*width, 1)
+
+    def forward(self, images: Tensor, mask: Tensor) -> Tensor:   # (B, 1)
+        if images.shape[-2:] != (self.size,)*2: raise ValueError(f"this critic was built for pictures of {self.size}x{self.size}, got {images.shape[-2]}x{images.shape[-1]}")
+        images = 2*images - 1
+        return self.linear(torch.cat([self.whole(images), self.window(crop_hole(images, mask, self.crop))], 1))
+
+# %% ../nbs/23_gan.ipynb #427e7757
+DISCRIMINATORS = ("global", "local", "global+local", "patch", "context", "context-patch", "glcic", "parallel", "parallel-56")
 
 def discriminator(
     kind: str,               # one of DISCRIMINATORS
     size: int,               # side of the pictures in pixels
     width: int = 64,         # channels of the first convolution
-    spectral: bool = False,  # spectral normalisation; "patch" always has it, the Context Encoder's has batch normalisation instead
+    spectral: bool = False,  # spectral normalisation; "patch" always has it, those from "context" on have batch normalisation instead
 ) -> nn.Module:              # critic(images (B, 3, H, W) in [0, 1], mask (B, 1, H, W)) -> logits (B, n)
-    "Build a critic by name. Raises ValueError listing the known names, and for a Context Encoder's critic with spectral normalisation."
-    if spectral and kind.startswith("context"): raise ValueError(f"the critic {kind!r} has batch normalisation and no spectral one: leave spectral=False")
+    "Build a critic by name. Raises ValueError listing the known names, and for spectral normalisation of a critic that has batch normalisation."
+    if spectral and kind.startswith(("context", "glcic", "parallel")): raise ValueError(f"the critic {kind!r} has batch normalisation and no spectral one: leave spectral=False")
     if kind == "global": return GlobalDiscriminator(size, width, spectral)
     if kind == "local": return LocalDiscriminator(size//2, width, spectral)
     if kind == "global+local": return GlobalLocalDiscriminator(size, width, spectral=spectral)
     if kind == "patch": return PatchDiscriminator(width, max(1, min(6, int(math.log2(size)) - 1)))
     if kind in ("context", "context-patch"): return ContextDiscriminator(size, width, kind == "context-patch")
+    if kind == "glcic": return GLCICDiscriminator(size, width)
+    if kind in ("parallel", "parallel-56"): return GLCICDiscriminator(size, width, 7*size//16 if kind == "parallel-56" else None, local_layers=4)
     raise ValueError(f"unknown discriminator {kind!r}; known: {', '.join(DISCRIMINATORS)}")
 
 # %% ../nbs/23_gan.ipynb #3f522440

@@ -4,11 +4,11 @@
 
 # %% auto #0
 __all__ = ['NETWORKS', 'MASKS', 'DUEL', 'build', 'training_masks', 'inpainting_loss', 'validation_monitor', 'Players',
-           'fit_players', 'InpainterRecipe']
+           'fit_players', 'InpainterRecipe', 'three_phases']
 
 # %% ../nbs/33_inpainter_training.ipynb #b8326cb9
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 import torch
@@ -22,14 +22,17 @@ from .damgan import DAMGAN
 from .data import ImageSource, augment
 from .gan import GanObjective, discriminator
 from .gated_network import GatedConvNet
+from .glcic import GLCIC
 from .inpainter import Inpainter, L2Net
 from .masks import FREEFORM_VERSION, center_mask, freeform_mask
 from .metrics import psnr, sharpness
+from .parallel_network import ParallelNet
 from .partial_unet import PartialConvUNet
 from .training import Critic, check_options, joined_logs, train, train_or_load
 
 # %% ../nbs/33_inpainter_training.ipynb #21c54880
-NETWORKS = dict(context_encoder=ContextEncoder, contextual_attention=ContextualAttentionNet, partial=PartialConvUNet, gated=GatedConvNet, damgan=DAMGAN, l2=L2Net)
+NETWORKS = dict(context_encoder=ContextEncoder, contextual_attention=ContextualAttentionNet, partial=PartialConvUNet, gated=GatedConvNet, damgan=DAMGAN,
+                glcic=GLCIC, parallel=ParallelNet, l2=L2Net)
 
 # %% ../nbs/33_inpainter_training.ipynb #bdfa5f55
 def build(
@@ -96,7 +99,7 @@ def validation_monitor(
     return monitor
 
 # %% ../nbs/33_inpainter_training.ipynb #2657779e
-DUEL = dict(loss="log", weight=.001, penalty=10., discriminator="global", width=64, spectral=False, lr=None, steps=1)   # adversarial settings, where neither paper nor recipe says otherwise; lr and steps are the critic's
+DUEL = dict(loss="log", weight=.001, penalty=10., discriminator="global", width=64, spectral=False, lr=None, steps=1, alone=False)   # adversarial settings, where neither paper nor recipe says otherwise; lr, steps and alone are the critic's
 
 # %% ../nbs/33_inpainter_training.ipynb #0564e5fc
 class Players(nn.Module):
@@ -118,7 +121,7 @@ def fit_players(
         start, record = recipe.start.players(folders, next(net.parameters()).device)
         net.load_state_dict(start.net.state_dict()); before = record["log"]
         if players.critic and start.critic: players.critic.load_state_dict(start.critic.state_dict())
-    critic = Critic(players.critic, duel["lr"], duel["steps"]) if duel else None
+    critic = Critic(players.critic, duel["lr"], duel["steps"], duel["alone"]) if duel else None
     loss = inpainting_loss(recipe.masks, GanObjective(duel["loss"], duel["weight"], duel["penalty"]) if duel else None)
     watched = source.val.batch(torch.arange(min(recipe.watched, len(source.val))))
     log = train(net, loss, source.train, steps=recipe.steps, seed=recipe.seed, critic=critic, checkpoint=checkpoint, monitor=validation_monitor(watched, recipe.masks),
@@ -172,3 +175,17 @@ class InpainterRecipe:
         "The trained network and its record."
         both, record = self.players(folders, device)
         return both.net, record
+
+# %% ../nbs/33_inpainter_training.ipynb #0ba462ef
+def three_phases(
+    recipe: InpainterRecipe,   # of all steps together
+    alone: float = .18,        # share of the steps that the network trains without its critic
+    critic: float = .02,       # share that the critic trains against the network as it stands
+) -> InpainterRecipe:          # the last phase, which starts from the others
+    "Network alone, critic alone, both (Iizuka et al. 2017, section 3.4). Raises ValueError where a phase would be left without steps, or where there is no critic."
+    first, second = round(alone*recipe.steps), round(critic*recipe.steps)
+    if min(first, second, recipe.steps - first - second) < 1: raise ValueError(f"{recipe.steps} steps in the shares {alone}, {critic} and the rest leave a phase without steps")
+    if recipe.duel(build(recipe.network, recipe.arguments)) is None: raise ValueError(f"{recipe.network} with these settings has no critic: there is one phase only")
+    network = replace(recipe, adversarial=None, steps=first)
+    warmed = replace(recipe, start=network, adversarial=recipe.adversarial | dict(alone=True), steps=second, seed=recipe.seed + 1)
+    return replace(recipe, start=warmed, steps=recipe.steps - first - second, seed=recipe.seed + 2)
