@@ -9,7 +9,7 @@ from inpaint_nb.inpainter_training import NETWORKS, build
 from inpaint_nb.masks import center_mask, freeform_mask
 
 SMALL = dict(context_encoder=dict(size=64, width=8, bottleneck=32), contextual_attention=dict(width=8, size=64), partial=dict(width=8, levels=5),
-             gated=dict(width=8, size=64), damgan=dict(width=4, size=64), l2=dict(width=8))
+             gated=dict(width=8, size=64), damgan=dict(width=4, size=64), glcic=dict(width=4, size=64), parallel=dict(width=4, size=64), l2=dict(width=8))
 SIDE = 64
 
 
