@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['NORMS', 'DCGAN_OPTIONS', 'stage_widths', 'DCGANGenerator', 'draw_latents', 'DCGANDiscriminator', 'sampling_loss',
            'recompute_batchnorm', 'frechet_distance', 'principal_components', 'pixel_frechet', 'Filmed',
-           'sample_monitor', 'fixed_latents', 'sample', 'DCGANPlayers', 'DCGANRecipe']
+           'sample_monitor', 'fixed_latents', 'sample', 'DCGANPlayers', 'fit_dcgan', 'DCGANRecipe']
 
 # %% ../nbs/35_dcgan.ipynb #f2f477fb
 from collections.abc import Callable
@@ -21,6 +21,7 @@ from torch.optim.swa_utils import update_bn
 
 from .core import seeded
 from .data import ImageSource, augment
+from .flows import at_least_float32
 from .gan import critic_loss, current_weights, frozen, generator_loss, start_dcgan
 from .inpainter import evaluating, signed, unsigned
 from .training import Critic, check_options, keyed_generator, train, train_or_load
@@ -58,7 +59,7 @@ class DCGANGenerator(nn.Module):
 
     def forward(self, z: Tensor) -> Tensor:
         h = self.project(z).view(len(z), -1, 4, 4).contiguous(memory_format=torch.channels_last)
-        return unsigned(self.stages(h).float().tanh())
+        return unsigned(at_least_float32(self.stages(h)).tanh())
 
 # %% ../nbs/35_dcgan.ipynb #4df8afdd
 def draw_latents(
@@ -227,6 +228,22 @@ class DCGANPlayers(nn.Module):
 # %% ../nbs/35_dcgan.ipynb #b4bdfe16
 DCGAN_OPTIONS = dict(batch_size=64, lr=2e-4, betas=[.5, .999], ema=.995, warmup=0, decay=0., clip=1e6)   # of `train`, unless the recipe says otherwise: DCGAN's, and the average's
 
+# %% ../nbs/35_dcgan.ipynb #4f2836a7
+def fit_dcgan(
+    recipe: "DCGANRecipe",
+    players: DCGANPlayers,   # changed in place
+    checkpoint,              # path, for `train`
+) -> list[dict]:             # the log
+    "Train both; the generator ends averaged, its statistics recomputed."
+    source, film = recipe.source, players.film
+    watched = source.val.batch(torch.arange(min(recipe.watched, len(source.val))))
+    changes = None if recipe.augmentation is None else partial(augment, **recipe.augmentation)
+    log = train(film, sampling_loss(recipe.smooth), source.train, steps=recipe.steps, seed=recipe.seed, augment=changes, critic=Critic(players.critic), checkpoint=checkpoint,
+                monitor=sample_monitor(film, watched, recipe.steps, recipe.seed), **(DCGAN_OPTIONS | recipe.options))
+    recompute_batchnorm(film.generator, fixed_latents(recipe.latent, max(512, len(watched)), recipe.seed))
+    return log
+
+# %% ../nbs/35_dcgan.ipynb #db6fce82
 @dataclass(frozen=True)
 class DCGANRecipe:
     "How a generator and its critic are trained. Raises ValueError for options, sizes and norms that are unknown."
@@ -259,21 +276,10 @@ class DCGANRecipe:
             generator = DCGANGenerator(self.width, self.latent, self.source.size, self.kernel)
             return DCGANPlayers(Filmed(generator, self.snapshots), DCGANDiscriminator(self.width, self.source.size, self.kernel, self.norm))
 
-    def fit(self, players: DCGANPlayers, checkpoint) -> list[dict]:
-        "Train both in place; the generator ends averaged, its statistics recomputed. Returns the log."
-        source, film = self.source, players.film
-        watched = source.val.batch(torch.arange(min(self.watched, len(source.val)))).to(film.samples.device)
-        monitor = sample_monitor(film, watched.cpu(), self.steps, self.seed)
-        changes = None if self.augmentation is None else partial(augment, **self.augmentation)
-        log = train(film, sampling_loss(self.smooth), source.train, steps=self.steps, seed=self.seed, augment=changes, critic=Critic(players.critic), checkpoint=checkpoint,
-                    monitor=monitor, **(DCGAN_OPTIONS | self.options))
-        recompute_batchnorm(film.generator, fixed_latents(self.latent, max(512, len(watched)), self.seed))
-        return log
-
     def players(self, folders: list, device="cpu") -> tuple[DCGANPlayers, dict]:
         "Both players, trained, and their record (see `train_or_load`): loaded from one of `folders`, or trained and saved in the last of them."
         both = self.build().to(device)
-        record = train_or_load("dcgan", self.config(), both, self.fit, folders)
+        record = train_or_load("dcgan", self.config(), both, lambda players, checkpoint: fit_dcgan(self, players, checkpoint), folders)
         return both, record
 
     def model(self, folders: list, device="cpu") -> tuple[DCGANGenerator, dict]:

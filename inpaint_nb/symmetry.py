@@ -7,7 +7,6 @@ __all__ = ['SYMMETRY', 'importance_weights', 'mirror', 'symmetry_loss', 'Symmetr
 
 # %% ../nbs/37_symmetry.ipynb #7a7087ff
 import torch
-import torch.nn as nn
 import torch.nn.functional as F
 from torch import Tensor
 
