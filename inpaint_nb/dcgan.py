@@ -261,8 +261,7 @@ class DCGANRecipe:
     watched: int = 500                   # validation pictures that the distance is taken to
 
     def __post_init__(self):
-        check_options(self.options, taken=("critic",))
-        sampling_loss(self.smooth); self.build()
+        check_options(self.options, taken=("critic",)); sampling_loss(self.smooth); self.build()
         if min(self.watched, len(self.source.val)) < 2: raise ValueError(f"the distance to validation pictures needs at least 2 of them; {self.source.name} has {len(self.source.val)}")
 
     def config(self) -> dict:
@@ -272,15 +271,13 @@ class DCGANRecipe:
 
     def build(self) -> DCGANPlayers:
         "Both players, untrained."
-        with seeded(self.seed):
-            generator = DCGANGenerator(self.width, self.latent, self.source.size, self.kernel)
-            return DCGANPlayers(Filmed(generator, self.snapshots), DCGANDiscriminator(self.width, self.source.size, self.kernel, self.norm))
+        S = self.source.size
+        with seeded(self.seed): return DCGANPlayers(Filmed(DCGANGenerator(self.width, self.latent, S, self.kernel), self.snapshots), DCGANDiscriminator(self.width, S, self.kernel, self.norm))
 
     def players(self, folders: list, device="cpu") -> tuple[DCGANPlayers, dict]:
         "Both players, trained, and their record (see `train_or_load`): loaded from one of `folders`, or trained and saved in the last of them."
         both = self.build().to(device)
-        record = train_or_load("dcgan", self.config(), both, lambda players, checkpoint: fit_dcgan(self, players, checkpoint), folders)
-        return both, record
+        return both, train_or_load("dcgan", self.config(), both, lambda players, checkpoint: fit_dcgan(self, players, checkpoint), folders)
 
     def model(self, folders: list, device="cpu") -> tuple[DCGANGenerator, dict]:
         "The trained generator and its record."
