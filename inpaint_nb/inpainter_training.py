@@ -122,9 +122,9 @@ def fit_players(
         net.load_state_dict(start.net.state_dict()); before = record["log"]
         if players.critic and start.critic: players.critic.load_state_dict(start.critic.state_dict())
     critic = Critic(players.critic, duel["lr"], duel["steps"], duel["alone"]) if duel else None
-    loss = inpainting_loss(recipe.masks, GanObjective(duel["loss"], duel["weight"], duel["penalty"]) if duel else None)
+    loss = recipe.loss_fn(GanObjective(duel["loss"], duel["weight"], duel["penalty"]) if duel else None)
     watched = source.val.batch(torch.arange(min(recipe.watched, len(source.val))))
-    log = train(net, loss, source.train, steps=recipe.steps, seed=recipe.seed, critic=critic, checkpoint=checkpoint, monitor=validation_monitor(watched, recipe.masks),
+    log = train(net, loss, source.train, steps=recipe.steps, seed=recipe.seed, critic=critic, checkpoint=checkpoint, monitor=recipe.monitor(watched), best=recipe.best,
                 augment=None if recipe.augmentation is None else partial(augment, **recipe.augmentation), **(net.optimiser | dict(clip=10.) | recipe.options))
     return joined_logs(before, log)
 
@@ -156,6 +156,14 @@ class InpainterRecipe:
         if self.adversarial is None or not (net.adversarial or self.adversarial): return None
         return DUEL | (net.adversarial or {}) | self.adversarial
 
+    best = None    # name in the monitor's numbers by which the weights are chosen; None: the last ones
+
+    @property
+    def label(self) -> str: return self.network    # begins the name of the file with the weights
+
+    def loss_fn(self, adversary: GanObjective | None) -> Callable: return inpainting_loss(self.masks, adversary)
+    def monitor(self, images: Tensor) -> Callable: return validation_monitor(images, self.masks)
+
     def config(self) -> dict:
         "All of it, fit for JSON and for a hash; the images by their fingerprint."
         return dict(data=self.source.name, fingerprint=self.source.fingerprint, size=self.source.size, network=self.network, arguments=self.arguments, steps=self.steps,
@@ -168,7 +176,7 @@ class InpainterRecipe:
         duel = self.duel(net)
         with seeded(self.seed): critic = discriminator(duel["discriminator"], self.source.size, duel["width"], duel["spectral"]).to(memory_format=torch.channels_last) if duel else None
         both = Players(net, critic).to(device)
-        record = train_or_load(self.network, self.config(), both, lambda players, checkpoint: fit_players(self, players, checkpoint, folders), folders)
+        record = train_or_load(self.label, self.config(), both, lambda players, checkpoint: fit_players(self, players, checkpoint, folders), folders)
         return both, record
 
     def model(self, folders: list, device="cpu") -> tuple[Inpainter, dict]:

@@ -7,12 +7,13 @@ __all__ = ['OBJECTIVES', 'ATTACKS', 'ITERATIVE', 'CHECKS', 'painter', 'flow_mean
            'attack_inpainter', 'score_attacked', 'Trial', 'Finding', 'check_gradient', 'check_saturation',
            'check_repeatable', 'stronger', 'check_black_box', 'check_iterative', 'check_steps', 'check_random',
            'check_everything', 'check_finite', 'diagnose', 'promises', 'UnderAttack', 'robust_loss',
-           'robustness_monitor']
+           'robustness_monitor', 'RobustRecipe']
 
 # %% ../nbs/39_robustness.ipynb #69b2106c
 import math
 import warnings
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from functools import cached_property, partial
 from typing import NamedTuple
 
@@ -27,7 +28,7 @@ from .cglow import ConditionalGlow
 from .classical import mean_fill
 from .gan import GanObjective
 from .inpainter import Inpainter, erased, pad_to_multiple
-from .inpainter_training import MASKS, inpainting_loss, training_masks
+from .inpainter_training import MASKS, InpainterRecipe, inpainting_loss, training_masks, validation_monitor
 from .masks import check_mask
 from .metrics import psnr, score
 from .stronger_attacks import momentum, pgd_restarts, square
@@ -405,3 +406,27 @@ def robustness_monitor(
         smallest = min(smallest, out["gap"])
         return out
     return monitor
+
+# %% ../nbs/39_robustness.ipynb #ecac2758
+@dataclass(frozen=True)
+class RobustRecipe(InpainterRecipe):
+    "How an inpainting network is trained against attacks: an `InpainterRecipe` whose batches are attacked. Raises ValueError for what is unknown."
+    attack: dict = field(default_factory=dict)   # arguments of `robust_loss`: eps, target, adv_frac, attack, pgd_steps
+    best = "pgd_psnr"
+
+    def __post_init__(self):
+        if unknown := sorted(set(self.attack) - {"eps", "target", "adv_frac", "attack", "pgd_steps"}): raise ValueError(f"unknown settings of the attack: {unknown}; known: eps, target, adv_frac, attack, pgd_steps")
+        super().__post_init__(); self.loss_fn(None)
+
+    @property
+    def label(self) -> str: return f"{self.network}-robust"
+
+    def loss_fn(self, adversary: GanObjective | None) -> Callable: return robust_loss(**self.attack, kinds=self.masks, adversary=adversary)
+
+    def monitor(self, images: Tensor) -> Callable:
+        usual, attacked = validation_monitor(images, self.masks), robustness_monitor(images[:64], self.masks, self.attack.get("eps", 8/255), self.attack.get("target", "truth"))
+        return lambda model, step: usual(model, step) | attacked(model, step)
+
+    def config(self) -> dict:
+        "All of it; `watched` decides which weights are kept where it is small."
+        return super().config() | dict(attack=self.attack) | (dict(watched=self.watched) if self.watched < 64 else {})
