@@ -188,6 +188,7 @@ def _draw_panel(
     curves: dict,                # label -> (xs, means) or (xs, means, stds)
     colours: dict,               # label -> position in PALETTE
     lines: dict,                 # label -> height of a dashed line
+    bands: bool = False,         # deviations as shaded bands instead of bars
 ) -> None:
     "Draw one panel: markers and bars for a few points, a plain line for many."
     for label, curve in curves.items():
@@ -195,7 +196,8 @@ def _draw_panel(
         i = colours[label] % len(PALETTE)
         mark = dict(marker=MARKERS[i], markeredgecolor="white", markeredgewidth=.6) if len(x) <= 40 else dict(lw=1.2)
         dash = "-" if len(x) <= 40 else ("-", "--", "-.", ":")[colours[label] % 4]
-        ax.errorbar(x, y, s, color=PALETTE[i], label=label, capsize=2.5, elinewidth=1, linestyle=dash, **mark)
+        if bands and s is not None: ax.fill_between(x, y - s, y + s, color=PALETTE[i], alpha=.18, lw=0)
+        ax.errorbar(x, y, None if bands else s, color=PALETTE[i], label=label, capsize=2.5, elinewidth=1, linestyle=dash, **mark)
     for label, height in lines.items():
         ax.axhline(height, color=GREY, lw=1, ls=(0, (4, 3)))
         ax.annotate(label, (1, height), xycoords=("axes fraction", "data"), xytext=(-2, 2), textcoords="offset points", ha="right", va="bottom", fontsize=7, color=GREY)
@@ -210,6 +212,7 @@ def curve_panels(
     size: tuple = (8.6, 2.9),    # inches
     title: str | None = None,    # line above everything
     credit: str | None = None,   # small grey line below
+    bands: bool = False,         # deviations as shaded bands instead of bars
 ):                               # a matplotlib Figure
     "Curves with error bars in panels side by side, with one legend. Raises ValueError for empty or uneven curves, NaN and infinity."
     if not panels or not all(panels.values()): raise ValueError("there are no curves to draw")
@@ -218,7 +221,7 @@ def curve_panels(
         fig = new_figure(*size)
         axs = fig.subplots(1, len(panels), squeeze=False)[0]
         for ax, (ylabel, curves) in zip(axs, panels.items()):
-            _draw_panel(ax, curves, {k: i for i, k in enumerate(labels)}, (lines or {}).get(ylabel, {}))
+            _draw_panel(ax, curves, {k: i for i, k in enumerate(labels)}, (lines or {}).get(ylabel, {}), bands)
             ax.set(xlabel=xlabel, ylabel=ylabel)
             if "x" in log: ax.set_xscale("log")
             if "y" in log: ax.set_yscale("log")
@@ -237,7 +240,7 @@ def curves(
     ylabel: str,                 # left
     lines: dict | None = None,   # label -> height of a dashed line to compare with
     size: tuple = (4.6, 3.),     # inches
-    **options,                   # xticks, log, title, credit: see curve_panels
+    **options,                   # xticks, log, title, credit, bands: see curve_panels
 ):                               # a matplotlib Figure
     "One panel of curves, with error bars where there are deviations. Raises ValueError for empty or uneven curves, NaN and infinity."
     return curve_panels({ylabel: curves}, xlabel, lines={ylabel: lines or {}}, size=size, **options)
@@ -256,7 +259,7 @@ def eps_curve(
     ylabel: str = "PSNR in dB",  # left, where there is one panel
     lines: dict | None = None,   # label -> height; or y label -> such a dict
     size: tuple | None = None,   # inches
-    **options,                   # title, credit: see curve_panels
+    **options,                   # title, credit, bands: see curve_panels
 ):                               # a matplotlib Figure
     "Scores against the strength of an attack, with error bars. Raises ValueError for an eps outside [0, 1], uneven curves, NaN and infinity."
     if not curves: raise ValueError("there are no curves to draw")

@@ -20,7 +20,7 @@ from inpaint_nb.training import train
 SIDE, EIGHT = 32, 8/255
 SMALL = dict(context_encoder=dict(size=32, width=8, bottleneck=32), contextual_attention=dict(width=4, size=32), partial=dict(width=4, levels=4),
              gated=dict(width=4, size=32), damgan=dict(width=4, size=32), glcic=dict(width=8, size=32), parallel=dict(width=4, size=32), l2=dict(width=4, blocks=1))
-FEW = ATTACKS | dict(pgd10=partial(pgd, steps=3), momentum=partial(ATTACKS["momentum"], steps=2), pgd50x3=partial(pgd_restarts, steps=4, restarts=2), square=partial(square, queries=8))
+FEW = ATTACKS | dict(pgd10=partial(pgd, steps=3), momentum=partial(ATTACKS["momentum"], steps=2), pgd_restarts=partial(pgd_restarts, steps=4, restarts=2), square=partial(square, queries=8))
 FACES = synthetic_faces(64, SIDE, seed=0)[0]
 IMAGES = FACES[:3].float()/255
 MASKS = torch.cat([center_mask(SIDE, 16), freeform_mask(SIDE, batch=2, seed=1)])
