@@ -10,7 +10,6 @@ __all__ = ['PROTOCOLS', 'Threat', 'identity', 'Outcome', 'outcome', 'read_outcom
 import gzip
 import hashlib
 import json
-from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import NamedTuple
