@@ -152,7 +152,9 @@ def _place(
     "Put the bitmap into a figure of its own size, with words around it."
     (rows, cols), line, many = bitmap.shape[:2], 14, len(captions)
     cell = (cols + gap)/many
-    captions = [_wrap(c, cell - 4, 9) for c in captions]
+    widest = max((_width(word, 9) for c in captions for word in c.split()), default=1)
+    points = 9*max(.6, min(1, (cell - 4)/widest))           # smaller where a word is wider than its column
+    captions = [_wrap(c, cell - 4, points) for c in captions]
     below = textwrap.wrap(credit, max(20, int((cols + left)/5.6))) if credit else []
     top = 8 + line*max(c.count("\n") + 1 for c in captions)*any(captions) + (20 if title else 0)
     bottom, wide, high = 6 + 12*len(below), left + cols + 6, 0
@@ -164,7 +166,7 @@ def _place(
         x, y = (lambda px: (left + px)/wide), (lambda px: 1 - (top + px)/high)
         for i, c in enumerate(captions):
             for j, words in enumerate(reversed(c.split("\n"))):
-                fig.text(x(i*cell + (cell - gap)/2), y(-7 - j*line), words, ha="center", va="baseline", fontsize=9)
+                fig.text(x(i*cell + (cell - gap)/2), y(-7 - j*line), words, ha="center", va="baseline", fontsize=points)
         for i, r in enumerate(labels): fig.text((left - 8)/wide, y(((i + .5)*(rows + gap) - gap/2*len(labels))/len(labels)), r, ha="right", va="center", fontsize=8.5)
         if title: fig.text(x(0), 1 - 4/high, title, ha="left", va="top", fontsize=10, fontweight="bold")
         if below: fig.text(x(0), 4/high, "\n".join(below), ha="left", va="bottom", fontsize=7, color=GREY, linespacing=1.2)

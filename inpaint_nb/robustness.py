@@ -252,7 +252,7 @@ def stronger(
 ) -> Finding:
     "The strong attack does at least as much harm as the weak one, on average and on nine pictures of ten."
     a, b = trial.errors[strong], trial.errors[weak]
-    numbers = {strong: a.mean().item(), weak: b.mean().item(), "lost": (a < (1 - slack)*b).float().mean().item()}
+    numbers = {strong: a.mean().item(), weak: b.mean().item(), "lost": (a < (1 - slack)*b).double().mean().item()}
     ok = numbers[strong] >= (1 - slack)*numbers[weak] and numbers["lost"] <= .1
     return Finding(check, ok, numbers, f"error {numbers[strong]:.4f} after {strong}, {numbers[weak]:.4f} after {weak}; the first is behind on {numbers['lost']:.0%} of the pictures." + ("" if ok else f" {words}"))
 
