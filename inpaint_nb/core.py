@@ -382,7 +382,8 @@ def read_record(
     path: Path | str,   # a file written by `write_record`
 ) -> dict:              # the record; compare two without their key "volatile"
     "Read a run's record. Raises FileNotFoundError, or ValueError where the file is no record."
-    record = json.loads(Path(path).read_text(encoding="utf-8"))
+    try: record = json.loads(Path(path).read_text(encoding="utf-8"))
+    except json.JSONDecodeError as error: raise ValueError(f"{path} is no record of a run, or was cut off: it is not JSON ({error}); move it away") from error
     if not isinstance(record, dict) or not {"parameters", "versions", "volatile"} <= set(record):
         raise ValueError(f"{path} is no record of a run: it lacks parameters, versions or volatile")
     return record

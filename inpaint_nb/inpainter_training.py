@@ -214,6 +214,9 @@ def paper_recipe(
 ) -> InpainterRecipe:
     "The training behind a row of the tables, with the losses of the row's paper. Raises ValueError for an unknown row."
     if row not in ROWS: raise ValueError(f"unknown row {row!r}; known: {', '.join(ROWS)}")
+    sizes = dict(steps=steps, width=width, critic=critic, levels=levels, bottleneck=bottleneck)
+    if bad := {k: v for k, v in sizes.items() if not isinstance(v, int) or v < (2 if row == "parallel" and k == "steps" else 1)}:
+        raise ValueError(f"steps, width, critic, levels and bottleneck must be whole numbers of at least 1, and steps of at least 2 for the parallel network's two stages; got {bad}")
     make = lambda network, adversarial, **arguments: InpainterRecipe(source, network, arguments, steps, adversarial, **settings)
     size, against = source.size, dict(width=critic)
     if row == "context_encoder": return make(row, against, size=size, width=2*width, bottleneck=bottleneck)

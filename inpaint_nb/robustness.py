@@ -23,8 +23,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .adversarial import TARGETS, CatastrophicOverfitting, adversarial_loss, attack_target, nll_objective
-from .attacks import GradientHealth, GradientWarning, fgsm, frozen, gradient_health, pgd, random_point, random_sign, uniform_noise
-from .cglow import ConditionalGlow
+from .attacks import GradientHealth, GradientWarning, check_attack, fgsm, frozen, gradient_health, pgd, random_point, random_sign, uniform_noise
+from .cglow import ConditionalGlow, check_pictures
 from .classical import mean_fill
 from .gan import GanObjective
 from .inpainter import Inpainter, erased, pad_to_multiple
@@ -39,7 +39,9 @@ def painter(
     mask: Tensor,      # (B or 1, 1, H, W), 1 = hole
     **sampling,        # of a ConditionalGlow: samples, temperature, seed, first
 ) -> Callable:         # x (B, 3, H, W) -> what is painted, (B, 3, H, W), not clamped; only its hole counts
-    "What `subject` paints, differentiable in its input where the subject is. Raises ValueError where it paints no such picture."
+    "What `subject` paints, differentiable in its input where the subject is. Raises ValueError where it paints no such picture, or is told how to sample and cannot."
+    if unknown := sorted(set(sampling) - set(("samples", "temperature", "seed", "first") if isinstance(subject, ConditionalGlow) else ())):
+        raise ValueError(f"unknown {', '.join(unknown)}: a conditional Glow takes samples, temperature, seed and first, another subject nothing")
     def paint(x):
         m = mask.to(x).expand(len(x), -1, -1, -1)
         if isinstance(subject, ConditionalGlow):
@@ -47,9 +49,11 @@ def painter(
             return flow_mean(subject, x, **sampling)
         if isinstance(subject, Inpainter): out = subject(*(pad_to_multiple(t, subject.multiple) for t in (erased(x, m), m)))
         else: out = subject(x, m)
-        out = out["fine"] if isinstance(out, dict) else out
-        out = out[..., :x.shape[-2], :x.shape[-1]]
-        if out.shape != x.shape: raise ValueError(f"the subject paints {tuple(out.shape)} for pictures {tuple(x.shape)}")
+        if isinstance(out, dict): out = out.get("fine")
+        if isinstance(subject, Inpainter): out = out[..., :x.shape[-2], :x.shape[-1]]
+        if not (isinstance(out, Tensor) and out.is_floating_point() and out.shape == x.shape):
+            kind = f"{out.dtype} {tuple(out.shape)}" if isinstance(out, Tensor) else type(out).__name__
+            raise ValueError(f"the subject paints {kind} for pictures {tuple(x.shape)}; it should return float pictures of that shape, or a dictionary with them under 'fine'")
         return out
     return paint
 
@@ -62,7 +66,8 @@ def flow_mean(
     seed: int = 0,              # of the noise, the same at every call
     first: int = 0,             # number of the first picture
 ) -> Tensor:                    # (B, 3, S, S), 0 outside the hole
-    "Mean of M samples as `flow.predict` draws them, but not clipped, and differentiable in `x`."
+    "Mean of M samples as `flow.predict` draws them, but not clipped, and differentiable in `x`. Raises ValueError for no samples or an impossible temperature."
+    if not (isinstance(samples, int) and samples >= 1 and 0 <= temperature < math.inf): raise ValueError(f"samples must be a whole number of at least 1 and temperature finite, not negative; got {samples!r}, {temperature!r}")
     y = flow.pixels_of(flow.noise(len(x), samples, temperature, seed, first), flow.condition(x))
     return F.pad(y.unflatten(0, (len(x), samples)).mean(1), (flow.margin,)*4)
 
@@ -103,7 +108,7 @@ def attack_region(
 ATTACKS = dict(
     none=lambda x, loss_fn, eps, **_: x,
     random_sign=lambda x, loss_fn, eps, region=None, **_: random_sign(x, eps, region=region),
-    uniform=lambda x, loss_fn, eps, region=None, **_: random_point(x, eps, uniform_noise(x)[0], region, (0, 1)),
+    uniform=lambda x, loss_fn, eps, region=None, **_: random_point(x, eps, uniform_noise(x)[0], check_attack(x, eps, region), (0, 1)),
     fgsm=fgsm, fgsm_random_start=partial(fgsm, random_start=True), pgd10=partial(pgd, steps=10), momentum=partial(momentum, steps=10),
     pgd_restarts=partial(pgd_restarts, steps=50, restarts=3), square=partial(square, queries=200))
 ITERATIVE = ("pgd10", "momentum", "pgd_restarts")    # have a start
@@ -122,7 +127,9 @@ def attack_inpainter(
     log: GradientHealth | None = None,   # adds up what the gradients looked like; where it is given, nothing is warned of
     **sampling,               # of a ConditionalGlow
 ) -> Tensor:                  # attacked inputs, (N, 3, H, W): the holes hold .5, or what the attack made of it
-    "Attack the input of an inpainter. Raises ValueError for an unknown name, and as the attacks do."
+    "Attack the input of an inpainter. Raises ValueError for an unknown name, pictures outside [0, 1], and as the attacks do."
+    check_pictures(images)
+    if chunk < 1: raise ValueError(f"chunk must be at least 1; got {chunk}")
     if isinstance(attack, str) and attack not in ATTACKS: raise ValueError(f"unknown attack {attack!r}; known: {', '.join(ATTACKS)}")
     make, masks, out = ATTACKS[attack] if isinstance(attack, str) else attack, check_mask(masks, images).expand(len(images), -1, -1, -1), []
     more = dict(log=log) | (dict(start="random") if kind == "own" and isinstance(attack, str) and attack in ITERATIVE else {}) | (options or {})
@@ -145,7 +152,10 @@ def score_attacked(
     chunk: int = 50,     # pictures at once
     **sampling,          # of a ConditionalGlow; another seed than the attacker's makes its noise unknown to the attacker
 ) -> dict:               # (region, paste, metric) -> (N,); and (raw or hole, "", "nonfinite"), the number of such values
-    "Paint from the attacked inputs and score under every protocol."
+    "Paint from the attacked inputs and score under every protocol. Raises ValueError for pictures outside [0, 1], or attacked ones that are not as many or as large."
+    check_pictures(images); check_pictures(attacked, "attacked")
+    if attacked.shape != images.shape: raise ValueError(f"attacked {tuple(attacked.shape)} and images {tuple(images.shape)} differ in shape")
+    if chunk < 1: raise ValueError(f"chunk must be at least 1; got {chunk}")
     masks, parts, flow = check_mask(masks, images).expand(len(images), -1, -1, -1), [], isinstance(subject, ConditionalGlow)
     with frozen(*[subject] if isinstance(subject, nn.Module) else []):
         for first in range(0, len(images), chunk):
@@ -167,6 +177,7 @@ class Trial:
         queries: int = 100,      # of Square Attack
         **sampling,              # of a ConditionalGlow
     ):
+        check_pictures(images)
         self.subject, self.images, self.eps, self.steps, self.queries = subject, images, eps, steps, queries
         self.mask = check_mask(masks, images).expand(len(images), -1, -1, -1)
         self.x, self.region = erased(images, self.mask), 1 - self.mask
@@ -392,7 +403,8 @@ def robustness_monitor(
     steps: int = 10,         # of PGD
     jump: float = 1.5,       # dB by which the gap may exceed the smallest seen so far
 ) -> Callable:               # (model, step) -> numbers, for `train`: objectives, dB in the hole, a cosine, the gap in dB, the share of zero gradients
-    "Clean, FGSM and PGD objective and PSNR in the hole on the probe batch. Warns with CatastrophicOverfitting when the gap jumps."
+    "Clean, FGSM and PGD objective and PSNR in the hole on the probe batch. Warns with CatastrophicOverfitting when the gap jumps. Raises ValueError as `robust_loss` does, and for pictures outside [0, 1]."
+    check_pictures(images); robust_loss(eps, target, attack="pgd", pgd_steps=steps)      # raises what it would raise
     masks, smallest = training_masks(len(images), images.shape[-1], torch.Generator().manual_seed(1), kinds), math.inf
 
     def monitor(model, step):

@@ -60,7 +60,8 @@ def momentum(
 ) -> Tensor:                                   # perturbed pictures, x's shape
     "Momentum iterative FGSM (Dong et al. 2018, algorithm 1), per sample the best iterate. Raises ValueError for bad arguments; warns with GradientWarning."
     region = check_attack(x, eps, region, bounds)
-    if steps < 1 or not decay >= 0: raise ValueError(f"steps must be at least 1 and decay 0 or more; got {steps!r}, {decay!r}")
+    if not (isinstance(steps, int) and isinstance(restarts, int) and min(steps, restarts) >= 1 and decay >= 0):
+        raise ValueError(f"steps and restarts must be whole numbers of at least 1 and decay 0 or more; got {steps!r}, {restarts!r}, {decay!r}")
     alpha, x = min(eps, 2.5*eps/steps) if alpha is None else alpha, x.detach()
     if not 0 <= alpha <= 1: raise ValueError(f"alpha must lie in [0, 1]; got {alpha!r}. For 2 steps of 255 write eps255(2)")
     runs, search = pgd_starts(x, eps, start, restarts, region, bounds, generator), Search(loss_fn, eps, region)
@@ -134,7 +135,8 @@ def pgd_restarts(
     """PGD with random restarts and a step that halves when a sample stalls, in the manner of Auto-PGD (Croce and Hein 2020), per sample the best
     iterate of all runs. Raises ValueError for bad arguments; warns with GradientWarning."""
     region = check_attack(x, eps, region, bounds)
-    if steps < 1 or restarts < 1: raise ValueError(f"steps and restarts must be at least 1; got {steps!r}, {restarts!r}")
+    if not (isinstance(steps, int) and isinstance(restarts, int) and min(steps, restarts) >= 1):
+        raise ValueError(f"steps and restarts must be whole numbers of at least 1; got {steps!r}, {restarts!r}")
     x = x.detach()
     runs, search = pgd_starts(x, eps, start, restarts, region, bounds, generator), Search(loss_fn, eps, region)
     if eps == 0: return x.clone()
@@ -183,7 +185,8 @@ def square(
     warns with GradientWarning of objectives that are not finite."""
     region = check_attack(x, eps, region, bounds)
     if x.ndim != 4: raise ValueError(f"squares need pictures (B, C, H, W); got {tuple(x.shape)}")
-    if queries < 2 or not 0 < p <= 1: raise ValueError(f"queries must be at least 2 (the clean picture, and one more) and p in (0, 1]; got {queries!r}, {p!r}")
+    if not (isinstance(queries, int) and queries >= 2 and 0 < p <= 1): raise ValueError(f"queries must be a whole number of at least 2 (the clean picture, and one more) and p in (0, 1]; got {queries!r}, {p!r}")
+    if not (start is None or isinstance(start, Tensor)): raise ValueError(f"start must be None or perturbed pictures, a tensor like x; got {start!r}")
     if start is not None: start = pgd_starts(x, eps, [start], 1, region, bounds, generator)[0][0]
     if eps == 0: return x.detach().clone()
     x, (B, C, H, W), free = x.detach(), x.shape, torch.ones_like(x) if region is None else region.expand_as(x)
@@ -191,7 +194,7 @@ def square(
     draws = uniform_noise(x, -(-numbers//x[0].numel()), generator).transpose(0, 1).flatten(1)[:, :numbers]
     stripes, draws = draws[:, :C*W].view(B, C, 1, W), draws[:, C*W:].view(B, queries - 2, 1 + C)
     moved = lambda signs: (x + eps*signs*free).clamp(*bounds)
-    search, centres = Search(loss_fn, eps, region), [f.amax(0).flatten().nonzero()[:, 0] for f in free]
+    search, centres = Search(loss_fn, eps, region), [f.amax(0).flatten().nonzero()[:, 0] if f.any() else torch.zeros(1, dtype=torch.long, device=x.device) for f in free]
     search.ask(x)
     search.ask(moved(torch.where(stripes < 0, -1., 1.).to(x)) if start is None else start)
     for draw, side in zip(draws.unbind(1), square_sides(queries, H*W, p)[2:]):
