@@ -51,7 +51,7 @@ class Threat:
         if (self.attack, self.objective) == ("fgsm", "own"): raise ValueError('the gradient against the own fill is exactly zero at the clean picture: use "fgsm_random_start"')
         takes = [name for name, p in inspect.signature(ATTACKS[self.attack]).parameters.items() if p.kind == p.KEYWORD_ONLY and name not in ("region", "bounds", "generator", "log")]
         for what, given, names in (("options", self.options, takes), ("sampling", self.sampling, ["samples", "temperature", "seed"])):
-            if not isinstance(given, dict) or (unknown := sorted(set(given) - set(names))): raise ValueError(f"{what} of {self.attack} must be a dictionary of {', '.join(names) or 'nothing'}; got {given!r}")
+            if not isinstance(given, dict) or set(given) - set(names): raise ValueError(f"{what} of {self.attack} must be a dictionary of {', '.join(names) or 'nothing'}; got {given!r}")
         eps255(self.eps); attack_region(torch.zeros(1, 1, 1, 1), self.region); check_json(asdict(self), "threat")
 
     @property
