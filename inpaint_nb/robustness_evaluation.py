@@ -57,10 +57,10 @@ class Threat:
     @property
     def target(self) -> str:
         "What tells it from others of the same attack and eps; the column `target` of the results."
-        return ", ".join(filter(None, [self.objective, self.region if self.region != "known" else "", *(f"{k} {v:g}" for k, v in sorted(self.sampling.items()))]))
+        return ", ".join(filter(None, [self.objective, self.region if self.region != "known" else "", *(f"{k} {v}" for part in (self.options, self.sampling) for k, v in sorted(part.items()))]))
 
     @property
-    def label(self) -> str: return " ".join(filter(None, (self.attack, self.target)))
+    def label(self) -> str: return " ".join(filter(None, (self.attack, f"{self.eps:g}/255" if self.eps else "", self.target)))
 
 # %% ../nbs/40_robustness_evaluation.ipynb #ffba7450
 def identity(
