@@ -96,7 +96,8 @@ def attacked_outcome(
     "Attack and score. Raises ValueError as the attacks do."
     log = GradientHealth()
     attacked = attack_inpainter(subject, images, masks, threat.attack, eps255(threat.eps), threat.objective or "truth", threat.region, chunk, threat.options, log, **threat.sampling)
-    return Outcome(score_attacked(subject, images, masks, attacked, chunk, **sampling), log.summary() if log.gradients else {}, attacked[:keep].cpu())
+    values = score_attacked(subject, images, masks, attacked, chunk, **sampling)
+    return Outcome(dict(sorted(values.items())), log.summary() if log.gradients else {}, attacked[:keep].cpu())
 
 # %% ../nbs/40_robustness_evaluation.ipynb #5b761f86
 OUTCOME_VERSION = 1    # to be raised when attacks or scores change what they give: files of another version are not read
@@ -133,7 +134,7 @@ def read_outcome(
     "Read what is kept. Raises ValueError for a damaged file, and for one that is about something else."
     try:
         with safe_open(path, "pt") as file: tensors, said = {name: file.get_tensor(name).clone() for name in file.keys()}, {k: json.loads(v) for k, v in file.metadata().items()}
-        found, subject = Outcome({tuple(name.split("|")): v for name, v in tensors.items() if name != "attacked"}, said["health"], tensors["attacked"]), said["about"]
+        found, subject = Outcome(dict(sorted((tuple(name.split("|")), v) for name, v in tensors.items() if name != "attacked")), said["health"], tensors["attacked"]), said["about"]
     except (SafetensorError, KeyError, AttributeError, ValueError) as error: raise ValueError(f"{path} is damaged ({type(error).__name__}: {error}); delete it, and its attack is made again") from error
     if about is not None and subject != json.loads(json.dumps(about)): raise ValueError(f"{path} is about something else: {subject}; move it away, and the attack is made again")
     return found
