@@ -1,12 +1,13 @@
 "Every network under attack: the promises of the attacks hold on it, the checks of `diagnose` can be made on it, and sabotage is found."
 import warnings
 from copy import deepcopy
-from functools import partial
+from functools import cache, partial
 
 import pytest
 import torch
 
 from inpaint_nb.attacks import GradientHealth, GradientWarning, fgsm, frozen, pgd, value_and_grad
+from inpaint_nb.cglow import ConditionalGlow, likelihood_loss
 from inpaint_nb.core import seeded
 from inpaint_nb.inpainter import Inpainter
 from inpaint_nb.data import synthetic_faces
@@ -31,18 +32,25 @@ class Faces:
     def batch(self, i): return FACES[i].float()/255
 
 
-@pytest.fixture(scope="module", params=NETWORKS)
-def net(request):
+@cache
+def trained(name):
     "A narrow network, trained for a moment: a fresh one hardly looks at its input."
-    net = build(request.param, SMALL[request.param])
+    with seeded(0): net = ConditionalGlow(SIDE, 16, steps=1, widths=(12,)*3, features=(12, 12, 16), code=16) if name == "cglow" else build(name, SMALL[name])
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")        # partial convolution says that it has no VGG features
-        train(net, inpainting_loss(), Faces(), steps=150, batch_size=8, lr=3e-3, warmup=5, ema=.9, precision="float32")
+        train(net, likelihood_loss if name == "cglow" else inpainting_loss(), Faces(), steps=150, batch_size=8, lr=3e-3, warmup=5, ema=.9, precision="float32")
     return net
 
 
-@pytest.fixture(scope="module")
-def trial(net): return Trial(net, IMAGES, MASKS, steps=10, queries=8)
+@pytest.fixture(scope="module", params=NETWORKS)
+def net(request): return trained(request.param)
+
+
+@pytest.fixture(scope="module", params=[*NETWORKS, "cglow"])
+def trial(request):
+    net = trained(request.param)
+    if request.param == "cglow": return Trial(net, IMAGES, net.mask, steps=10, queries=8, samples=1, temperature=0.)
+    return Trial(net, IMAGES, MASKS, steps=10, queries=8)
 
 
 def test_all_networks_are_tested(): assert SMALL.keys() == NETWORKS.keys()
@@ -90,7 +98,8 @@ def test_own_fill_has_no_gradient_at_the_clean_picture(net):
     assert torch.equal(still, attack_inpainter(net, IMAGES, MASKS, "none")) and not torch.equal(moved, still)
 
 
-def test_scores_and_worst_case(net, trial):
+def test_scores_and_worst_case(net):
+    trial = Trial(net, IMAGES, MASKS, steps=10, queries=8)
     attacked = {k: trial.inputs[k] for k in ("clean", "random", "fgsm", "pgd", "square")}
     worst = worst_case(attacked, trial.error)
     assert (worst.score >= worst.scores).all() and torch.allclose(trial.error(worst.x), worst.score, rtol=1e-4)
