@@ -55,7 +55,7 @@ class SearchOptions:
     restarts: int = 4               # starts a picture
     candidates: int = 512           # samples that the starts are chosen from; as many as restarts: no choice
     lr: float = .2                  # peak rate of Adam, in units of z
-    momentum: float = .95           # of Adam, its first beta; the second is .999
+    momentum: float = .9            # of Adam, its first beta; the second is .999
     decay: float = .5               # part of the steps in which the rate falls to 1 % along a cosine; 0: constant
     prune: bool = True              # give up the restarts that lag; without effect where all are wanted for the mean
     keep: str = "best"              # "best": the restart with the lowest context loss; "mean": the mean picture of all
