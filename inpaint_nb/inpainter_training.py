@@ -210,19 +210,21 @@ def paper_recipe(
     critic: int,               # channels of every critic's first layer
     levels: int = 6,           # halvings of the partial convolution network
     bottleneck: int = 2000,    # values of the Context Encoder's code
+    weight: float | None = None,   # of the adversarial term; None: the row's own
     **settings,                # options, seed, watched: of `InpainterRecipe`
 ) -> InpainterRecipe:
-    "The training behind a row of the tables, with the losses of the row's paper. Raises ValueError for an unknown row."
+    "The training behind a row of the tables, with the losses of the row's paper. Raises ValueError for an unknown row, and for a weight where there is no critic."
     if row not in ROWS: raise ValueError(f"unknown row {row!r}; known: {', '.join(ROWS)}")
     sizes = dict(steps=steps, width=width, critic=critic, levels=levels, bottleneck=bottleneck)
     if bad := {k: v for k, v in sizes.items() if not isinstance(v, int) or v < (2 if row == "parallel" and k == "steps" else 1)}:
         raise ValueError(f"steps, width, critic, levels and bottleneck must be whole numbers of at least 1, and steps of at least 2 for the parallel network's two stages; got {bad}")
     make = lambda network, adversarial, **arguments: InpainterRecipe(source, network, arguments, steps, adversarial, **settings)
-    size, against = source.size, dict(width=critic)
+    if weight is not None and row in ("partial", "l2", "glcic, as run"): raise ValueError(f"{row} is trained without a critic: no weight can be given")
+    size, against = source.size, dict(width=critic) | ({} if weight is None else dict(weight=weight))
     if row == "context_encoder": return make(row, against, size=size, width=2*width, bottleneck=bottleneck)
     if row == "contextual_attention": return make(row, against | dict(steps=1), width=width, size=size)      # one critic step, not five
     if row == "partial": return make(row, None, width=2*width, levels=levels)
-    if row == "gated": return make(row, against | dict(weight=.03), width=3*width//2, size=size)             # at its paper's 1, speckles win over l1 in short trainings
+    if row == "gated": return make(row, dict(weight=.03) | against, width=3*width//2, size=size)             # at its paper's 1, speckles win over l1 in short trainings
     if row == "damgan": return make(row, against, width=width, size=size)
     if row == "l2": return make(row, None, width=3*width//2)
     if row == "glcic": return three_phases(make(row, against, width=2*width, size=size))
