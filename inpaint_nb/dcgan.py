@@ -188,7 +188,7 @@ def sample_monitor(
     z, basis = fixed_latents(film.latent, max(512, len(images)), seed), principal_components(images, min(64, len(images) - 1))
 
     def monitor(average, step):
-        net = recompute_batchnorm(deepcopy(average.generator), z)
+        net = recompute_batchnorm(deepcopy(average.generator), z[:512])
         painted = sample(net, z[:max(len(images), film.samples.shape[1])])
         part = (step*len(film.steps) - 1)//steps
         for f in (film, average):
@@ -238,9 +238,10 @@ def fit_dcgan(
     source, film = recipe.source, players.film
     watched = source.val.batch(torch.arange(min(recipe.watched, len(source.val))))
     changes = None if recipe.augmentation is None else partial(augment, **recipe.augmentation)
+    often = dict(monitor_every=max(1, recipe.steps//recipe.snapshots))      # a snapshot for each part of the training
     log = train(film, sampling_loss(recipe.smooth), source.train, steps=recipe.steps, seed=recipe.seed, augment=changes, critic=Critic(players.critic), checkpoint=checkpoint,
-                monitor=sample_monitor(film, watched, recipe.steps, recipe.seed), **(DCGAN_OPTIONS | recipe.options))
-    recompute_batchnorm(film.generator, fixed_latents(recipe.latent, max(512, len(watched)), recipe.seed))
+                monitor=sample_monitor(film, watched, recipe.steps, recipe.seed), **(often | DCGAN_OPTIONS | recipe.options))
+    recompute_batchnorm(film.generator, fixed_latents(recipe.latent, seed=recipe.seed))
     return log
 
 # %% ../nbs/35_dcgan.ipynb #db6fce82
@@ -262,6 +263,7 @@ class DCGANRecipe:
 
     def __post_init__(self):
         check_options(self.options, taken=("critic",)); sampling_loss(self.smooth); self.build()
+        if min(self.snapshots, self.latent) < 1: raise ValueError(f"snapshots and latent must be at least 1; got {self.snapshots} and {self.latent}")
         if min(self.watched, len(self.source.val)) < 2: raise ValueError(f"the distance to validation pictures needs at least 2 of them; {self.source.name} has {len(self.source.val)}")
 
     def config(self) -> dict:

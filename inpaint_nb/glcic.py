@@ -69,9 +69,10 @@ def hidden(
 def hole_mse(
     fine: Tensor,    # what was painted, (B, 3, H, W)
     truth: Tensor,   # (B, 3, H, W)
-    mask: Tensor,    # (B, 1, H, W), 1 = hole
+    mask: Tensor,    # (B or 1, 1, H, W), 1 = hole
 ) -> Tensor:         # scalar, float32
     "Mean squared error over the pixels of all holes: Iizuka et al. 2017, Eq. 2."
+    mask = mask.expand(len(fine), -1, -1, -1)
     return ((fine.float() - truth).square()*mask).sum()/(3*mask.sum()).clamp_min(1)
 
 # %% ../nbs/30_glcic.ipynb #fd598f58

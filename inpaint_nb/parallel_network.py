@@ -24,7 +24,8 @@ def parallel_plans(
     dilations=(2, 4, 8, 16),        # of the dilated layers
     fusion: str = "after",          # the branches are joined after the dilated layers, or before them
 ) -> tuple[list, list]:             # the branch that invents; all that follows the concatenation
-    "GLCIC's layers cut in two where the branches meet."
+    "GLCIC's layers cut in two where the branches meet. Raises ValueError for an unknown fusion."
+    if fusion not in FUSIONS: raise ValueError(f"fusion must be one of {', '.join(FUSIONS)}; got {fusion!r}")
     look, (seventh, *rest) = dilated(width, dilations), picture_plan(width)
     return (encoder_plan(width) + look, [seventh, *rest]) if fusion == "after" else (encoder_plan(width), [seventh, *look, *rest])
 
@@ -47,7 +48,6 @@ class ParallelNet(Inpainter):
         chunk: int | None = None,    # rows of queries the attention takes at a time; None: as many as suit the device
     ):
         super().__init__()
-        if fusion not in FUSIONS: raise ValueError(f"fusion must be one of {', '.join(FUSIONS)}; got {fusion!r}")
         if window not in ("half", "56"): raise ValueError(f'window must be "half" or "56"; got {window!r}')
         if width < 1: raise ValueError(f"width must be at least 1; got {width}")
         self.adversarial = dict(loss="log", weight=weight, discriminator="parallel" if window == "half" else "parallel-56", steps=1)

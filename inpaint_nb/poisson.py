@@ -47,16 +47,16 @@ def harmonic(
 # %% ../nbs/36_poisson.ipynb #1e7b68ff
 @torch.no_grad()
 def poisson_blend(
-    fill: Tensor,    # whole pictures, (B, 3, H, W), about in [0, 1]: a raw prediction, known pixels included
+    fill: Tensor,    # whole pictures, (B, 3, H, W), about in [0, 1]: a raw prediction, known pixels included (a composite has no seam left to blend); on any device
     known: Tensor,   # the pictures, (B, 3, H, W) in [0, 1]; what is in the holes is ignored
     mask: Tensor,    # (B or 1, 1, H, W), 1 = hole
-) -> Tensor:         # (B, 3, H, W) in [0, 1], known pixels untouched
+) -> Tensor:         # (B, 3, H, W) in [0, 1], known pixels untouched, on the device of `known`
     """The hole gets the Laplacian of `fill` and the values of `known` on its border; none at the picture's edge (Pérez et al. 2003, Eq. 4).
     Raises ValueError for a fill of another shape or with NaN, for images outside [0, 1], and for a mask that is not binary, is empty, or leaves nothing known."""
     x, mask = ready(known, mask)
     if fill.shape != x.shape: raise ValueError(f"fill {tuple(fill.shape)} and known {tuple(x.shape)} differ in shape")
     if not fill.isfinite().all(): raise ValueError("fill holds NaN or infinity; it has to be a whole picture, known pixels included")
-    missing, out = (x.double() - fill.double()).cpu().numpy(), fill.double().cpu().flatten(2).numpy().copy()
+    missing, out = x.double().cpu().sub(fill.double().cpu()).numpy(), fill.double().cpu().flatten(2).numpy().copy()
     holes, which = torch.unique(mask[:, 0].cpu() > .5, dim=0, return_inverse=True)
     for i, hole in enumerate(holes.numpy()):
         mine = (which == i).numpy().nonzero()[0]

@@ -58,7 +58,7 @@ class SearchOptions:
     momentum: float = .9            # of Adam, its first beta; the second is .999
     decay: float = .5               # part of the steps in which the rate falls to 1 % along a cosine; 0: constant
     prune: bool = True              # give up the restarts that lag; without effect where all are wanted for the mean
-    keep: str = "best"              # "best": the restart with the lowest context loss; "mean": the mean picture of all
+    keep: str = "best"              # "best": the restart with the lowest loss; "mean": the mean picture of all
     prior: float = .003             # lambda, weight of log(1 - D); 0: the critic is not asked, which halves the time
     symmetry: float = 0.            # mu, weight of the symmetry loss
     mode: str = "self"              # of the symmetry loss, one of SYMMETRY
@@ -190,15 +190,14 @@ def descend(
         z = z.detach().requires_grad_()
         context, total = search_loss(paint(z.view(n*r, latent)), *(t.repeat_interleave(r, 0) for t in (known, mask, W)), critic, o)
         g, = torch.autograd.grad(total.sum(), z)
-        context = context.detach().view(n, r)
-        history.append(context.amin(1)); tell(step, history[-1])
+        history.append(context.detach().view(n, r).amin(1)); tell(step, history[-1])
         first, second = first.lerp(g, 1 - o.momentum), second.lerp(g*g, .001)
         rate = learning_rate(step, o.steps, o.lr, 0, o.decay)
         z = z.detach() - rate*(first/(1 - o.momentum**(step + 1)))/((second/(1 - .999**(step + 1))).sqrt() + 1e-8)
         if o.clip: z.clamp_(-1, 1)
         left = survivors(step + 1, o.steps, o.restarts)
         if o.prune and o.keep == "best" and left < r and step + 1 < o.steps:
-            best = context.topk(left, 1, largest=False).indices[..., None].expand(-1, -1, latent)
+            best = total.detach().view(n, r).topk(left, 1, largest=False).indices[..., None].expand(-1, -1, latent)
             z, first, second = (t.gather(1, best) for t in (z, first, second))
     return z, torch.stack(history)
 
@@ -206,16 +205,17 @@ def descend(
 @torch.no_grad()
 def best_ends(
     generator: nn.Module,
+    critic: nn.Module | None,
     known: Tensor,     # (N, 3, H, W), finite
     mask: Tensor,      # (N, 1, H, W), 1 = hole
     z: Tensor,         # (N, r, latent)
     options: SearchOptions,
 ) -> tuple[Tensor, Tensor, Tensor]:   # picture (N, 3, H, W), z (N, latent), context loss (N,)
-    "Of each picture's restarts the one with the lowest context loss, or their mean picture; painted in full precision."
+    "Of each picture's restarts the one with the lowest loss, or their mean picture; painted in full precision."
     (n, r), W = z.shape[:2], importance_weights(mask, options.window)
     fills = sample(generator, z.flatten(0, 1)).to(known)
-    context = context_loss(fills, *(t.repeat_interleave(r, 0) for t in (known, W))).view(n, r)
-    best, each = context.argmin(1), torch.arange(n, device=z.device)
+    total = search_loss(fills, *(t.repeat_interleave(r, 0) for t in (known, mask, W)), critic, options)[1].view(n, r)
+    best, each = total.argmin(1), torch.arange(n, device=z.device)
     fills = fills.unflatten(0, (n, r))
     fill = fills.mean(1) if options.keep == "mean" else fills[each, best]
     return fill, z[each, best], context_loss(fill, known, W)
@@ -249,7 +249,7 @@ def latent_search(
     mask: Tensor,               # (N or 1, 1, S, S), 1 = hole
     **options,                  # see `SearchOptions`
 ) -> Found:
-    """Search z for all pictures at once; of the restarts that are left at the end, the one with the lowest context loss counts. Generator and critic stay as they are.
+    """Search z for all pictures at once; of the restarts that are left at the end, the one with the lowest loss (all its terms) counts. Generator and critic stay as they are.
     Raises ValueError for unknown options, another size than the generator's, images outside [0, 1], and for a mask that is not binary, is empty, or leaves nothing known."""
     o, (known, mask) = check_search(options, critic), ready(images, mask)
     if known.shape[-2:] != (generator.size,)*2: raise ValueError(f"this generator paints {generator.size}x{generator.size} pixels; the images are {known.shape[-2]}x{known.shape[-1]}")
@@ -266,7 +266,8 @@ def latent_search(
             tell = lambda step, context: _report(dict(step=len(parts)*o.steps + step + 1, context=context.mean().item()), total)
             parts.append(descend(paint, critic, y, m, starts, o, tell))
     z = torch.cat([z for z, _ in parts])
-    return Found(*best_ends(generator, known, mask, z, o), torch.cat([h for _, h in parts], 1))
+    with at_rest(critic): ends = best_ends(generator, critic, known, mask, z, o)
+    return Found(*(t.to(images.device) for t in (*ends, torch.cat([h for _, h in parts], 1))))
 
 # %% ../nbs/38_semantic_inpainting.ipynb #57982eb2
 PLAIN = dict(restarts=1, candidates=1, lr=.1, momentum=.9, decay=0., prune=False)   # a search without any of it: one start, Adam at a constant rate

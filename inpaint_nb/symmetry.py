@@ -64,12 +64,14 @@ class Symmetric(Inpainter):
     ):
         super().__init__()
         if isinstance(network, str) and network not in NETWORKS: raise ValueError(f"unknown network {network!r}; known: {', '.join(NETWORKS)}")
+        if arguments and not isinstance(network, str): raise ValueError("arguments are for a network given by name; this one is built already")
         if mode not in SYMMETRY: raise ValueError(f"mode must be one of {', '.join(SYMMETRY)}; got {mode!r}")
+        if not weight >= 0: raise ValueError(f"weight must not be negative; got {weight}")
         if window is not None: importance_weights(torch.eye(2)[None, None], window)
         self.net, self.weight, self.mode, self.window = NETWORKS[network](**(arguments or {})) if isinstance(network, str) else network, weight, mode, window
         self.multiple, self.adversarial, self.optimiser = self.net.multiple, self.net.adversarial, self.net.optimiser
 
-    def forward(self, x: Tensor, mask: Tensor) -> dict: return self.net(x, mask)
+    def forward(self, x: Tensor, mask: Tensor, **options) -> dict: return self.net(x, mask, **options)
 
     def losses(self, stages: dict, truth: Tensor, mask: Tensor) -> dict[str, Tensor]:
         "The network's terms, and `symmetry`, of the last stage."
