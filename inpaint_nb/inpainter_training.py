@@ -199,7 +199,7 @@ def three_phases(
     return replace(recipe, start=warmed, steps=recipe.steps - first - second, seed=recipe.seed + 2)
 
 # %% ../nbs/33_inpainter_training.ipynb #3190d8c1
-ROWS = ("context_encoder", "contextual_attention", "partial", "gated", "damgan", "l2", "glcic", "glcic, as run", "parallel")
+ROWS = ("context_encoder", "contextual_attention", "partial", "gated", "damgan", "l2", "glcic", "glcic, no critic", "glcic, as run", "parallel")
 
 # %% ../nbs/33_inpainter_training.ipynb #71c3a830
 def paper_recipe(
@@ -219,7 +219,7 @@ def paper_recipe(
     if bad := {k: v for k, v in sizes.items() if not isinstance(v, int) or v < (2 if row == "parallel" and k == "steps" else 1)}:
         raise ValueError(f"steps, width, critic, levels and bottleneck must be whole numbers of at least 1, and steps of at least 2 for the parallel network's two stages; got {bad}")
     make = lambda network, adversarial, **arguments: InpainterRecipe(source, network, arguments, steps, adversarial, **settings)
-    if weight is not None and row in ("partial", "l2", "glcic, as run"): raise ValueError(f"{row} is trained without a critic: no weight can be given")
+    if weight is not None and row in ("partial", "l2", "glcic, no critic", "glcic, as run"): raise ValueError(f"{row} is trained without a critic: no weight can be given")
     size, against = source.size, dict(width=critic) | ({} if weight is None else dict(weight=weight))
     if row == "context_encoder": return make(row, against, size=size, width=2*width, bottleneck=bottleneck)
     if row == "contextual_attention": return make(row, against | dict(steps=1), width=width, size=size)      # one critic step, not five
@@ -228,6 +228,7 @@ def paper_recipe(
     if row == "damgan": return make(row, against, width=width, size=size)
     if row == "l2": return make(row, None, width=3*width//2)
     if row == "glcic": return three_phases(make(row, against, width=2*width, size=size))
+    if row == "glcic, no critic": return make("glcic", None, width=2*width, size=size)                         # between the two: sees the mask
     if row == "glcic, as run": return make("glcic", None, width=2*width, size=size, preset="as-run")
     whole = make(row, against, width=2*width, size=size)
     first = max(1, steps//11)

@@ -29,7 +29,7 @@ from .inpainter import Inpainter, evaluating
 from .metrics import composite
 from .poisson import poisson_blend
 from .symmetry import SYMMETRY, importance_weights, symmetry_loss
-from .training import _report, keyed_generator, learning_rate
+from .training import keyed_generator, learning_rate, report_progress
 
 # %% ../nbs/38_semantic_inpainting.ipynb #a8310d20
 def context_loss(
@@ -263,7 +263,7 @@ def latent_search(
         with torch.no_grad(): pool = torch.cat([paint(part) for part in candidates.split(64)])
         for y, m in zip(known.split(at_once), mask.split(at_once)):
             starts = candidates[best_starts(pool, y, importance_weights(m, o.window), o.restarts)]
-            tell = lambda step, context: _report(dict(step=len(parts)*o.steps + step + 1, context=context.mean().item()), total)
+            tell = lambda step, context: report_progress(dict(step=len(parts)*o.steps + step + 1, context=context.mean().item()), total)
             parts.append(descend(paint, critic, y, m, starts, o, tell))
     z = torch.cat([z for z, _ in parts])
     with at_rest(critic): ends = best_ends(generator, critic, known, mask, z, o)

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['keyed_generator', 'batch_indices', 'learning_rate', 'CheckpointMismatch', 'load_checkpoint', 'save_checkpoint',
-           'update_average', 'NonFiniteLoss', 'optimiser_step', 'Critic', 'Run', 'interrupts_wait', 'check_settings',
-           'train', 'check_options', 'joined_logs', 'save_weights', 'load_weights', 'train_or_load']
+           'update_average', 'NonFiniteLoss', 'optimiser_step', 'report_progress', 'Critic', 'Run', 'interrupts_wait',
+           'check_settings', 'train', 'check_options', 'joined_logs', 'save_weights', 'load_weights', 'train_or_load']
 
 # %% ../nbs/04_training.ipynb #813be148
 import hashlib
@@ -143,7 +143,7 @@ def _lost(step: int, loss: float, norm: float, checkpoint) -> str:
     return f"step {step}: loss {loss}, gradient norm {norm}; {good}. Check the images for NaN; else a lower learning rate or a longer warm-up usually helps"
 
 # %% ../nbs/04_training.ipynb #90f0c38c
-def _report(row: dict, steps: int) -> None:
+def report_progress(row: dict, steps: int) -> None:
     "One line on a terminal; nothing elsewhere, where it would only be noise in a saved notebook."
     if sys.stderr.isatty():
         words = "  ".join(f"{k} {v:.4g}" for k, v in row.items() if k != "step" and isinstance(v, (int, float)))
@@ -296,7 +296,7 @@ def train(
             watch = monitor is not None and (end or run.step % monitor_every == 0)
             if watch or end or run.step % log_every == 0:
                 run.note(batch_size, grad_norm=norm, lr=rate, **(run.watch(monitor, best) if watch else {}))
-                _report(run.log[-1], steps)
+                report_progress(run.log[-1], steps)
             if checkpoint and (asked or end or run.step % save_every == 0):
                 run.seconds, since = run.seconds + time.perf_counter() - since, time.perf_counter()
                 save_checkpoint(checkpoint, run.state(), settings)
