@@ -199,7 +199,7 @@ def three_phases(
     return replace(recipe, start=warmed, steps=recipe.steps - first - second, seed=recipe.seed + 2)
 
 # %% ../nbs/33_inpainter_training.ipynb #3190d8c1
-ROWS = ("context_encoder", "contextual_attention", "partial", "gated", "damgan", "l2", "glcic", "glcic, no critic", "glcic, as run", "parallel")
+ROWS = ("context_encoder", "contextual_attention", "partial", "gated", "damgan", "l2", "glcic", "glcic, no critic", "glcic, as run", "parallel", "parallel, early")
 
 # %% ../nbs/33_inpainter_training.ipynb #71c3a830
 def paper_recipe(
@@ -216,8 +216,8 @@ def paper_recipe(
     "The training behind a row of the tables, with the losses of the row's paper. Raises ValueError for an unknown row, and for a weight where there is no critic."
     if row not in ROWS: raise ValueError(f"unknown row {row!r}; known: {', '.join(ROWS)}")
     sizes = dict(steps=steps, width=width, critic=critic, levels=levels, bottleneck=bottleneck)
-    if bad := {k: v for k, v in sizes.items() if not isinstance(v, int) or v < (2 if row == "parallel" and k == "steps" else 1)}:
-        raise ValueError(f"steps, width, critic, levels and bottleneck must be whole numbers of at least 1, and steps of at least 2 for the parallel network's two stages; got {bad}")
+    if bad := {k: v for k, v in sizes.items() if not isinstance(v, int) or v < 1}:
+        raise ValueError(f"steps, width, critic, levels and bottleneck must be whole numbers of at least 1; got {bad}")
     make = lambda network, adversarial, **arguments: InpainterRecipe(source, network, arguments, steps, adversarial, **settings)
     if weight is not None and row in ("partial", "l2", "glcic, no critic", "glcic, as run"): raise ValueError(f"{row} is trained without a critic: no weight can be given")
     size, against = source.size, dict(width=critic) | ({} if weight is None else dict(weight=weight))
@@ -230,7 +230,5 @@ def paper_recipe(
     if row == "glcic": return three_phases(make(row, against, width=2*width, size=size))
     if row == "glcic, no critic": return make("glcic", None, width=2*width, size=size)                         # between the two: sees the mask
     if row == "glcic, as run": return make("glcic", None, width=2*width, size=size, preset="as-run")
-    whole = make(row, against, width=2*width, size=size)
-    first = max(1, steps//11)
-    early = replace(whole, steps=first, options=whole.options | dict(decay=0.))       # kept apart for Figure 2; the learning rate stays up: more is to come
-    return replace(whole, steps=steps - first, start=early, seed=whole.seed + 1)
+    whole = make("parallel", against, width=2*width, size=size)
+    return replace(whole, steps=max(1, steps//11), options=whole.options | dict(decay=0.)) if row == "parallel, early" else whole   # before the cosine tail, so these are its first steps
