@@ -205,7 +205,7 @@ ROWS = ("context_encoder", "contextual_attention", "partial", "gated", "damgan",
 def paper_recipe(
     row: str,                  # a name in ROWS
     source: ImageSource,
-    steps: int,                # optimiser steps in all
+    steps: int,                # optimiser steps in all; `parallel, early` takes an eleventh of them
     width: int,                # channels of DAM-GAN at full resolution; the others' in proportion
     critic: int,               # channels of every critic's first layer
     levels: int = 6,           # halvings of the partial convolution network
@@ -231,4 +231,5 @@ def paper_recipe(
     if row == "glcic, no critic": return make("glcic", None, width=2*width, size=size)                         # between the two: sees the mask
     if row == "glcic, as run": return make("glcic", None, width=2*width, size=size, preset="as-run")
     whole = make("parallel", against, width=2*width, size=size)
-    return replace(whole, steps=max(1, steps//11), options=whole.options | dict(decay=0.)) if row == "parallel, early" else whole   # before the cosine tail, so these are its first steps
+    if row == "parallel": return whole
+    return replace(whole, steps=max(1, steps//11), options=whole.options | dict(decay=0.))       # the first steps of `parallel`: its cosine tail comes later
