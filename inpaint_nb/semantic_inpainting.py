@@ -54,8 +54,8 @@ class SearchOptions:
     steps: int = 300                # of Adam
     restarts: int = 4               # starts a picture
     candidates: int = 512           # samples that the starts are chosen from; as many as restarts: no choice
-    lr: float = .1                  # peak rate of Adam, in units of z
-    momentum: float = .9            # of Adam, its first beta
+    lr: float = .15                 # peak rate of Adam, in units of z
+    momentum: float | None = None   # of Adam, its first beta; None: .95 from 200 steps on, .9 in shorter searches
     beta2: float = .9               # its second; low, because slopes shrink as the search goes on, and those of its beginning should be forgotten
     decay: float = .4               # part of the steps in which the rate falls to 1 % along a cosine; 0: constant
     prune: bool = True              # give up the restarts that lag; without effect where all are wanted for the mean
@@ -74,12 +74,15 @@ class SearchOptions:
         for name in ("steps", "restarts", "candidates", "chunk"):
             if type(getattr(self, name)) is not int or getattr(self, name) < 1: raise ValueError(f"{name} must be a whole number of at least 1; got {getattr(self, name)!r}")
         if self.candidates < self.restarts: raise ValueError(f"{self.restarts} starts cannot be chosen from {self.candidates} candidates")
-        if not (self.lr > 0 and 0 <= self.decay <= 1 and 0 <= self.momentum < 1 and 0 <= self.beta2 < 1 and self.prior >= 0 and self.symmetry >= 0):
+        if not (self.lr > 0 and 0 <= self.decay <= 1 and 0 <= self.beta1 < 1 and 0 <= self.beta2 < 1 and self.prior >= 0 and self.symmetry >= 0):
             raise ValueError("lr must be positive, decay in [0, 1], momentum and beta2 in [0, 1), prior and symmetry not negative")
         if self.keep not in ("best", "mean"): raise ValueError(f"keep must be 'best' or 'mean'; got {self.keep!r}")
         if self.mode not in SYMMETRY: raise ValueError(f"mode must be one of {', '.join(SYMMETRY)}; got {self.mode!r}")
         if self.precision not in ("auto", "float32"): raise ValueError(f"precision must be 'auto' or 'float32'; got {self.precision!r}")
         if self.window < 1 or self.window % 2 == 0: raise ValueError(f"window must be odd; got {self.window}")
+
+    @property
+    def beta1(self) -> float: return self.momentum if self.momentum is not None else .95 if self.steps >= 200 else .9
 
 # %% ../nbs/38_semantic_inpainting.ipynb #d17f8583
 def search_loss(
@@ -192,9 +195,9 @@ def descend(
         context, total = search_loss(paint(z.view(n*r, latent)), *(t.repeat_interleave(r, 0) for t in (known, mask, W)), critic, o)
         g, = torch.autograd.grad(total.sum(), z)
         history.append(context.detach().view(n, r).amin(1)); tell(step, history[-1])
-        first, second = first.lerp(g, 1 - o.momentum), second.lerp(g*g, 1 - o.beta2)
+        first, second = first.lerp(g, 1 - o.beta1), second.lerp(g*g, 1 - o.beta2)
         rate = learning_rate(step, o.steps, o.lr, 0, o.decay)
-        z = z.detach() - rate*(first/(1 - o.momentum**(step + 1)))/((second/(1 - o.beta2**(step + 1))).sqrt() + 1e-8)
+        z = z.detach() - rate*(first/(1 - o.beta1**(step + 1)))/((second/(1 - o.beta2**(step + 1))).sqrt() + 1e-8)
         if o.clip: z.clamp_(-1, 1)
         left = survivors(step + 1, o.steps, o.restarts)
         if o.prune and o.keep == "best" and left < r and step + 1 < o.steps:
@@ -271,7 +274,7 @@ def latent_search(
     return Found(*(t.to(images.device) for t in (*ends, torch.cat([h for _, h in parts], 1))))
 
 # %% ../nbs/38_semantic_inpainting.ipynb #57982eb2
-PLAIN = dict(restarts=1, candidates=1, lr=.1, beta2=.999, decay=0., prune=False)   # a search without any of it: one start, Adam as it comes, at a constant rate
+PLAIN = dict(restarts=1, candidates=1, lr=.1, momentum=.9, beta2=.999, decay=0., prune=False)   # a search without any of it: one start, Adam as it comes, at a constant rate
 
 # %% ../nbs/38_semantic_inpainting.ipynb #d1bba3eb
 class SemanticInpainting(Inpainter):
