@@ -165,8 +165,8 @@ def survivors(
     steps: int,
     restarts: int,   # at the start
 ) -> int:
-    "Restarts that go on: all of them for a quarter of the steps, then half, then a quarter of them, at least one."
-    return -(-restarts//(1 if 4*step < steps else 2 if 2*step < steps else 4))
+    "Restarts that go on: all of them for half of the steps, then half of them, in the last quarter of the steps a quarter, at least one."
+    return -(-restarts//(1 if 2*step < steps else 2 if 4*step < 3*steps else 4))
 
 # %% ../nbs/38_semantic_inpainting.ipynb #ccf0949e
 class Found(NamedTuple):
