@@ -188,11 +188,12 @@ def descend(
 ) -> tuple[Tensor, Tensor]:    # z (N, r, latent) of the restarts that are left, and the best context loss before each step, (steps, N)
     "Adam on z for all pictures and restarts at once."
     o, history, W = options, [], importance_weights(mask, options.window)
-    first, second = torch.zeros_like(z), torch.zeros_like(z)
+    first, second, around = torch.zeros_like(z), torch.zeros_like(z), (known, mask, W)
     for step in range(o.steps):
         n, r, latent = z.shape
         z = z.detach().requires_grad_()
-        context, total = search_loss(paint(z.view(n*r, latent)), *(t.repeat_interleave(r, 0) for t in (known, mask, W)), critic, o)
+        if len(around[0]) != n*r: around = [t.repeat_interleave(r, 0) for t in (known, mask, W)]
+        context, total = search_loss(paint(z.view(n*r, latent)), *around, critic, o)
         g, = torch.autograd.grad(total.sum(), z)
         history.append(context.detach().view(n, r).amin(1)); tell(step, history[-1])
         first, second = first.lerp(g, 1 - o.beta1), second.lerp(g*g, 1 - o.beta2)
