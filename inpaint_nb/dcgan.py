@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['NORMS', 'DCGAN_OPTIONS', 'stage_widths', 'DCGANGenerator', 'draw_latents', 'DCGANDiscriminator', 'sampling_loss',
            'recompute_batchnorm', 'frechet_distance', 'principal_components', 'pixel_frechet', 'Filmed',
-           'sample_monitor', 'fixed_latents', 'sample', 'DCGANPlayers', 'fit_dcgan', 'DCGANRecipe']
+           'fixed_latents', 'sample', 'sample_monitor', 'DCGANPlayers', 'fit_dcgan', 'DCGANRecipe']
 
 # %% ../nbs/35_dcgan.ipynb #f2f477fb
 from collections.abc import Callable
@@ -177,25 +177,6 @@ class Filmed(nn.Module):
 
     def forward(self, z: Tensor) -> Tensor: return self.generator(z)
 
-# %% ../nbs/35_dcgan.ipynb #60648594
-def sample_monitor(
-    film: Filmed,        # what is being trained: gets the snapshots
-    images: Tensor,      # validation pictures, (N, 3, S, S)
-    steps: int,          # of the whole training
-    seed: int = 0,       # of the fixed noise
-) -> Callable:           # (averaged film, step) -> dict of numbers, for `train`
-    "Pixel Fréchet distance of the averaged generator with its statistics recomputed; the last call in each part of the training leaves a snapshot."
-    z, basis = fixed_latents(film.latent, max(512, len(images)), seed), principal_components(images, min(64, len(images) - 1))
-
-    def monitor(average, step):
-        net = recompute_batchnorm(deepcopy(average.generator), z[:512])
-        painted = sample(net, z[:max(len(images), film.samples.shape[1])])
-        part = (step*len(film.steps) - 1)//steps
-        for f in (film, average):
-            f.samples[part].copy_((painted[:f.samples.shape[1]]*255).round()); f.steps[part] = step
-        return dict(frechet=pixel_frechet(painted[:len(images)], images, basis=basis))
-    return monitor
-
 # %% ../nbs/35_dcgan.ipynb #a155c753
 def fixed_latents(
     latent: int,     # numbers in each z
@@ -214,6 +195,25 @@ def sample(
 ) -> Tensor:            # (N, 3, S, S) in [0, 1], on the CPU
     "Paint `z`, each independently of the others (batch normalisation with its running statistics)."
     with evaluating(net): return torch.cat([net(part.to(next(net.parameters()))).cpu() for part in z.split(batch)])
+
+# %% ../nbs/35_dcgan.ipynb #60648594
+def sample_monitor(
+    film: Filmed,        # what is being trained: gets the snapshots
+    images: Tensor,      # validation pictures, (N, 3, S, S)
+    steps: int,          # of the whole training
+    seed: int = 0,       # of the fixed noise
+) -> Callable:           # (averaged film, step) -> dict of numbers, for `train`
+    "Pixel Fréchet distance of the averaged generator with its statistics recomputed; the last call in each part of the training leaves a snapshot."
+    z, basis = fixed_latents(film.latent, max(512, len(images)), seed), principal_components(images, min(64, len(images) - 1))
+
+    def monitor(average, step):
+        net = recompute_batchnorm(deepcopy(average.generator), z[:512])
+        painted = sample(net, z[:max(len(images), film.samples.shape[1])])
+        part = (step*len(film.steps) - 1)//steps
+        for f in (film, average):
+            f.samples[part].copy_((painted[:f.samples.shape[1]]*255).round()); f.steps[part] = step
+        return dict(frechet=pixel_frechet(painted[:len(images)], images, basis=basis))
+    return monitor
 
 # %% ../nbs/35_dcgan.ipynb #e969b31a
 class DCGANPlayers(nn.Module):

@@ -50,7 +50,7 @@ def painter(
         if isinstance(subject, Inpainter): out = subject(*(pad_to_multiple(t, subject.multiple) for t in (erased(x, m), m)))
         else: out = subject(x, m)
         if isinstance(out, dict): out = out.get("fine")
-        if isinstance(subject, Inpainter): out = out[..., :x.shape[-2], :x.shape[-1]]
+        if isinstance(subject, Inpainter) and isinstance(out, Tensor): out = out[..., :x.shape[-2], :x.shape[-1]]
         if not (isinstance(out, Tensor) and out.is_floating_point() and out.shape == x.shape):
             kind = f"{out.dtype} {tuple(out.shape)}" if isinstance(out, Tensor) else type(out).__name__
             raise ValueError(f"the subject paints {kind} for pictures {tuple(x.shape)}; it should return float pictures of that shape, or a dictionary with them under 'fine'")
