@@ -44,9 +44,10 @@ def masked_input(
     images: Tensor,   # (B, 3, H, W) in [0, 1]
     mask: Tensor,     # (B or 1, 1, H, W), 1 = hole
 ) -> Tensor:          # (B, 3, H, W)
-    "The pictures with their holes filled by 0.5: the x of the paper. Raises ValueError for what is no picture in [0, 1]."
-    check_pictures(images)
-    return composite(torch.full_like(images, FILL), images, mask.to(images))
+    "The pictures with their holes filled by 0.5, whatever they held: the x of the paper. Raises ValueError where what is known is no picture in [0, 1]."
+    x = torch.where(mask.to(images.device) > .5, torch.full((), FILL, dtype=images.dtype, device=images.device), images)
+    check_pictures(x)
+    return x
 
 # %% ../nbs/11_cglow.ipynb #18df06dd
 class ResidualBlock(nn.Module):
@@ -309,11 +310,12 @@ class ConditionalGlow(ConditionalDensity):
         samples: int,                # M, samples of each
         temperature: float = 1.,     # T
         seed: int = 0,
-        first: int = 0,              # number of the first picture
+        first: int | None = 0,       # number of the first picture; None: all have number 0
     ) -> Tensor:                     # (n*M, D)
         "White noise times T. Picture `first + i` always gets the same, whatever batch it comes in."
-        rows = [torch.randn(samples, 3*self.hole**2, generator=keyed_generator(seed, "sample", first + i)) for i in range(n)]
-        return temperature*torch.cat(rows).to(self.mask)
+        numbers = [0] if first is None else range(first, first + n)
+        rows = [torch.randn(samples, 3*self.hole**2, generator=keyed_generator(seed, "sample", i)) for i in numbers]
+        return temperature*torch.cat(rows*(n//len(rows) if rows else 1)).to(self.mask)
 
     @torch.no_grad()
     def sample(
@@ -322,7 +324,7 @@ class ConditionalGlow(ConditionalDensity):
         samples: int = 10,           # M, samples a picture
         temperature: float = 1.,     # T, scales the noise; 0: the fill of z = 0, the same every time
         seed: int = 0,               # of the noise
-        first: int = 0,              # number of the first picture, for noise that does not depend on the batches
+        first: int | None = 0,       # number of the first picture, for noise that does not depend on the batches; None: all share one noise
         chunk: int = 32,             # pictures at once, for memory
     ) -> Tensor:                     # (B, M, 3, h, w), as the flow gives them: not clipped, not checked
         "M samples of the hole of each picture, the condition computed once for all M."
@@ -331,23 +333,32 @@ class ConditionalGlow(ConditionalDensity):
         parts = []
         for i in range(0, len(x), chunk):
             part = x[i:i+chunk]
-            noise = self.noise(len(part), samples, temperature, seed, first + i)
+            noise = self.noise(len(part), samples, temperature, seed, None if first is None else first + i)
             parts.append(self.pixels_of(noise, self.condition(part)).unflatten(0, (len(part), samples)))
         return torch.cat(parts)
 
-    def predict(self, x: Tensor, samples: int = 10, temperature: float = 1., seed: int = 0, first: int = 0) -> Tensor:
+    def predict(self, x: Tensor, samples: int = 10, temperature: float = 1., seed: int = 0, first: int | None = 0) -> Tensor:
         "The prediction: mean of M samples, each clipped to [0, 1], (B, 3, h, w). Warns with NonFiniteSamples, and counts them."
         return mean_of_samples(self.sample(x, samples, temperature, seed, first))
 
-    def inpaint(self, images: Tensor, mask: Tensor, samples: int = 10, temperature: float = 1., seed: int = 0) -> Tensor:
-        """The pictures with their holes filled: (B, 3, S, S), known pixels untouched. Whatever is in the hole is ignored.
-        Raises ValueError for a mask other than the central hole this model was made for."""
-        check_pictures(images)
+    def inpaint(
+        self,
+        images: Tensor,              # (B, 3, S, S) in [0, 1]
+        mask: Tensor,                # (B or 1, 1, S, S), 1 = hole: the central one that the model was made for
+        samples: int = 10,           # M, whose mean is the fill
+        temperature: float = 1.,     # T, scales the noise
+        seed: int = 0,               # of the noise
+        first: int | None = None,    # number of the first picture, which picks its noise; None: all share one noise, so that no batch matters
+    ) -> Tensor:                     # (B, 3, S, S), in the type of `images`
+        """The pictures with their holes filled, known pixels untouched. What is in the hole is ignored, NaN included.
+        Raises ValueError for images outside [0, 1] and for another hole, FloatingPointError where no sample gives a number."""
         mask = check_mask(mask, images)
         if mask_box(mask) != (self.margin, self.margin, self.hole, self.hole):
             raise ValueError(f"this model fills the central {self.hole}x{self.hole} hole of {self.size}x{self.size} pictures; the mask's hole is {mask_box(mask)} (top, left, height, width)")
-        fill = F.pad(self.predict(masked_input(images, mask), samples, temperature, seed), (self.margin,)*4)
-        return composite(fill, images, mask)
+        x = masked_input(images, mask)
+        draws = self.sample(x.to(self.mask.dtype), samples, temperature, seed, first)
+        fill = torch.where(draws.isfinite().any(1), mean_of_samples(draws), torch.nan)      # no sample, no fill
+        return composite(F.pad(fill, (self.margin,)*4).to(x), x, mask)
 
 # %% ../nbs/11_cglow.ipynb #1a7d9af5
 def likelihood_loss(

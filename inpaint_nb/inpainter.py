@@ -67,6 +67,7 @@ class Inpainter(nn.Module):
     "A network that fills holes. Subclasses give `forward` and `losses`; sizes, checks and pasting are here."
     multiple = 8          # sides that `forward` takes are multiples of it
     adversarial = None    # what its paper trains with: dict(loss, weight, discriminator, steps), or None
+    revision = 1          # raised where what it computes has changed: weights trained before do not count as its own
     optimiser = dict(lr=1e-4, betas=(.5, .9))
 
     def forward(self, x: Tensor, mask: Tensor) -> dict:

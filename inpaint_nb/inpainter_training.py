@@ -21,7 +21,7 @@ from .contextual_network import ContextualAttentionNet
 from .core import seeded
 from .damgan import DAMGAN
 from .data import ImageSource, augment
-from .gan import GanObjective, discriminator
+from .gan import REVISIONS, GanObjective, discriminator
 from .gated_network import GatedConvNet
 from .glcic import GLCIC
 from .inpainter import Inpainter, L2Net
@@ -151,7 +151,9 @@ class InpainterRecipe:
         if unknown := sorted(set(self.adversarial or {}) - set(DUEL)):
             raise ValueError(f"unknown adversarial settings {unknown}; known: {', '.join(DUEL)}")
         if self.start and (self.start.network, self.start.arguments) != (self.network, self.arguments): raise ValueError("start is the recipe of another network: give both the same")
-        build(self.network, self.arguments); training_masks(1, 32, torch.Generator(), self.masks)
+        net = build(self.network, self.arguments); training_masks(1, 32, torch.Generator(), self.masks)
+        numbers = dict(network=net.revision, critic=REVISIONS.get((self.duel(net) or {}).get("discriminator"), 1))
+        object.__setattr__(self, "revisions", {what: n for what, n in numbers.items() if n > 1})
 
     def duel(self, net: Inpainter) -> dict | None:
         "The adversarial settings: the paper's, changed by `adversarial`; None where there is no critic."
@@ -170,7 +172,7 @@ class InpainterRecipe:
         "All of it, fit for JSON and for a hash; the images by their fingerprint."
         return dict(data=self.source.name, fingerprint=self.source.fingerprint, size=self.source.size, network=self.network, arguments=self.arguments, steps=self.steps,
                     adversarial=self.adversarial, masks=list(self.masks), start=self.start.config() if self.start else None, options=self.options,
-                    augmentation=self.augmentation, seed=self.seed, **({"strokes": FREEFORM_VERSION} if FREEFORM_VERSION > 1 else {}))
+                    augmentation=self.augmentation, seed=self.seed, **({"strokes": FREEFORM_VERSION} if FREEFORM_VERSION > 1 else {}), **({"revisions": self.revisions} if self.revisions else {}))
 
     def critic(self, net: Inpainter) -> nn.Module | None:
         "A new critic for `net`, on its device; None where there is none."

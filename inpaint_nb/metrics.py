@@ -244,8 +244,13 @@ def composite(
     known: Tensor,               # what is pasted on the known pixels, (B, C, H, W)
     mask: Tensor,                # (B or 1, 1, H, W), 1 = hole
 ) -> Tensor:                     # (B, C, H, W)
-    "`pred` in the hole, `known` elsewhere; whatever `pred` holds outside the hole, NaN included, does not matter."
-    return torch.where(check_mask(mask, pred) > .5, pred, known.to(pred))
+    """`pred` in the hole, `known` elsewhere; whatever `pred` holds outside the hole, NaN included, does not matter.
+    Raises FloatingPointError where it holds NaN or infinity in the hole: that is no fill."""
+    hole = check_mask(mask, pred) > .5
+    bad = ~torch.where(hole, pred, 0.).isfinite().flatten(1).all(1)
+    if bad.any():
+        raise FloatingPointError(f"the fill of {int(bad.sum())} of {len(pred)} pictures holds NaN or infinity: are all weights finite, and is half precision wide enough for what lies between (try net.float())?")
+    return torch.where(hole, pred, known.to(pred))
 
 # %% ../nbs/03_metrics.ipynb #8b2c08c0
 def _score_chunk(
