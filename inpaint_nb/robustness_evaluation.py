@@ -100,7 +100,7 @@ def attacked_outcome(
     return Outcome(dict(sorted(values.items())), log.summary() if log.gradients else {}, attacked[:keep].cpu())
 
 # %% ../nbs/40_robustness_evaluation.ipynb #5b761f86
-OUTCOME_VERSION = 1    # to be raised when attacks or scores change what they give: files of another version are not read
+OUTCOME_VERSION = 2    # to be raised when attacks or scores change what they give: files of another version are not read
 
 # %% ../nbs/40_robustness_evaluation.ipynb #1d7131e7
 def outcome(

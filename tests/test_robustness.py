@@ -13,7 +13,7 @@ from inpaint_nb.inpainter import Inpainter
 from inpaint_nb.data import synthetic_faces
 from inpaint_nb.inpainter_training import NETWORKS, build, inpainting_loss
 from inpaint_nb.masks import center_mask, freeform_mask
-from inpaint_nb.robustness import ATTACKS, CHECKS, Trial, attack_inpainter, inpainting_objective, promises, robust_loss, robustness_monitor, score_attacked
+from inpaint_nb.robustness import ATTACKS, CHECKS, Trial, attack_inpainter, inpainting_objective, promises, public_fill, robust_loss, robustness_monitor, score_attacked
 from inpaint_nb.metrics import psnr
 from inpaint_nb.stronger_attacks import pgd_restarts, square, worst_case
 from inpaint_nb.training import train
@@ -108,12 +108,31 @@ def test_scores_and_worst_case(net):
     assert torch.allclose(psnr(trial.painted(worst.x).clamp(0, 1), IMAGES, MASKS), values["hole", "", "psnr"], atol=1e-3)
 
 
+def test_what_is_scored_is_what_a_user_gets(trial):
+    "Whatever the network: attacked, it is scored by what `inpaint` gives on the attacked picture, in whatever chunks."
+    net, attacked, sampling = trial.subject, trial.inputs["pgd"], dict(samples=3, seed=1) if isinstance(trial.subject, ConditionalGlow) else {}
+    filled = net.inpaint(attacked, trial.mask, **sampling | (dict(first=0) if sampling else {}))
+    assert torch.equal(public_fill(net, attacked, trial.mask, **sampling | (dict(first=0) if sampling else {})), filled)
+    for chunk in (2, 50):
+        values = score_attacked(net, IMAGES, trial.mask, attacked, chunk, **sampling)
+        assert torch.allclose(psnr(filled, IMAGES, trial.mask), values["hole", "", "psnr"], atol=1e-2)
+        assert torch.allclose(psnr(filled, IMAGES), values["composite", "attacked", "psnr"], atol=1e-2)
+
+
+def test_pictures_of_another_float_type(net):
+    with warnings.catch_warnings(): warnings.simplefilter("ignore", GradientWarning); attacked = attack_inpainter(net, IMAGES.double(), MASKS, "fgsm")
+    assert attacked.dtype == torch.float64 and (attacked - torch.where(MASKS > .5, .5, IMAGES.double())).abs().max() <= EIGHT + 1e-6
+
+
 def test_values_that_are_no_numbers_are_counted(net):
     class Explosive(Inpainter):
         multiple = net.multiple
+        def __init__(self): super().__init__(); self.net = net
         def forward(self, x, mask): return {"fine": net(x, mask)["fine"].masked_fill(mask > .5, torch.nan)}
     values = score_attacked(Explosive(), IMAGES, MASKS, IMAGES)
-    assert torch.equal(values["raw", "", "nonfinite"], 3*MASKS.sum((1, 2, 3)))
+    assert torch.equal(values["raw", "", "nonfinite"], 3*MASKS.sum((1, 2, 3))) and torch.equal(values["hole", "", "nonfinite"], 3*MASKS.sum((1, 2, 3)))
+    half = torch.full_like(IMAGES, .5)
+    assert torch.equal(values["hole", "", "psnr"], psnr(half, IMAGES, MASKS))      # .5 is scored
     finding = CHECKS["finite"](Trial(Explosive(), IMAGES, MASKS, steps=1, queries=2))
     assert not finding.passed and "3 of 3 after clean" in finding.words
 
