@@ -85,6 +85,7 @@ class ActNorm(FlowLayer):
     "Per-channel affine map (y + bias) * exp(logs), started from the first batch seen in training (Glow, section 3.1)."
     def __init__(self, channels: int):   # of y
         super().__init__()
+        check_counts(channels=channels)
         self.bias, self.logs = (nn.Parameter(torch.zeros(1, channels, 1, 1)) for _ in range(2))
         self.register_buffer("started", torch.tensor(False))
 
@@ -110,6 +111,7 @@ class InvertibleConv1x1(FlowLayer):
     "z = W y at every pixel, W started as a random orthogonal matrix; its determinant and inverse in float64."
     def __init__(self, channels: int):   # of y
         super().__init__()
+        check_counts(channels=channels)
         self.weight = nn.Parameter(torch.linalg.qr(torch.randn(channels, channels))[0])
 
     def matrix(self, context) -> Tensor: return self.weight[None]   # (1, C, C), or (B, C, C) in the conditional form
@@ -161,6 +163,7 @@ class CouplingNet(nn.Module):
         cond_kernel: int = 1,    # 1 or 3, of the convolution that brings the condition in
     ):
         super().__init__()
+        check_counts(channels=channels, out=out, width=width); check_counts(0, cond_channels=cond_channels)
         self.first, self.middle = nn.Conv2d(channels, width, 3, padding=1), nn.Conv2d(width, width, 1)
         self.last = nn.Conv2d(width, out, 3, padding=1)
         self.project = nn.Conv2d(cond_channels, width, cond_kernel, padding=cond_kernel//2) if cond_channels else None
@@ -183,6 +186,7 @@ class AffineCoupling(FlowLayer):
         cond_channels: int = 0,   # of the condition's features; 0: unconditional
     ):
         super().__init__()
+        check_counts(2, channels=channels)
         self.net, self.guard = CouplingNet(channels//2, 2*(channels - channels//2), width, cond_channels), GUARD
 
     def prepare(self, c): return self.net.prepare(c)
@@ -219,6 +223,7 @@ class AffineInjector(FlowLayer):
         width: int = 0,       # hidden channels of a 3x3-3x3 network; 0: a single 1x1 convolution
     ):
         super().__init__()
+        check_counts(channels=channels, cond_channels=cond_channels); check_counts(0, width=width)
         last = nn.Conv2d(width, 2*channels, 3, padding=1) if width else nn.Conv2d(cond_channels, 2*channels, 1)
         nn.init.zeros_(last.weight); nn.init.zeros_(last.bias)
         self.net = nn.Sequential(nn.Conv2d(cond_channels, width, 3, padding=1), nn.ReLU(), last) if width else last
@@ -246,6 +251,8 @@ class Split(FlowLayer):
     ):
         super().__init__()
         self.kept, self.guard = channels//2 if kept is None else kept, GUARD
+        check_counts(channels=channels); check_counts(0, cond_channels=cond_channels, kept=self.kept)
+        if self.kept >= channels: raise ValueError(f"a split keeps fewer channels than it gets; got kept={self.kept} of {channels}")
         out = 2*(channels - self.kept)
         self.net = nn.Conv2d(self.kept, out, 3, padding=1) if self.kept else None
         self.project = nn.Conv2d(cond_channels, out, 3, padding=1) if cond_channels else None
@@ -273,7 +280,7 @@ class Split(FlowLayer):
 
 # %% ../nbs/10_flows.ipynb #b24e2782
 class ConditionNet(nn.Module):
-    "Strided convolutions and three linear layers: from a picture to `out` numbers, small at the start."
+    "Strided convolutions and three linear layers: from a picture to `out` numbers, small at the start. Raises ValueError for a size that cannot be halved so often."
     def __init__(
         self,
         cond_channels: int,       # of the picture
@@ -284,7 +291,9 @@ class ConditionNet(nn.Module):
         depth: int = 4,           # convolutions of stride 2, as far as the picture goes
     ):
         super().__init__()
+        check_counts(cond_channels=cond_channels, size=size, out=out, channels=channels, hidden=hidden); check_counts(0, depth=depth)
         depth = min(depth, int(math.log2(size)))
+        if size % 2**depth: raise ValueError(f"{depth} convolutions of stride 2 need pictures with sides that are multiples of {2**depth}; got {size}")
         convs = [m for i in range(depth) for m in (nn.Conv2d(channels if i else cond_channels, channels, 3, 2, 1), nn.ReLU())]
         self.trunk, self.head = nn.Sequential(*convs, nn.Flatten()), nn.Linear(hidden, out)
         self.hidden = nn.Sequential(nn.Linear(channels*(size//2**depth)**2, hidden), nn.ReLU(), nn.Linear(hidden, hidden), nn.ReLU())
@@ -326,7 +335,8 @@ class PictureFeatures(nn.Sequential):
         to_size: int,         # side of y at this level, s
         channels: int,        # of the features
     ):
-        if size % to_size: raise ValueError(f"a {size}-pixel picture has no whole number of patches for {to_size} pixels")
+        check_counts(cond_channels=cond_channels, size=size, to_size=to_size, channels=channels)
+        if size % to_size: raise ValueError(f"a {size}-pixel picture has no whole number of patches for {to_size} pixels: choose a hole whose side, halved once a level, divides the picture's")
         patch = size//to_size
         super().__init__(nn.Conv2d(cond_channels, 16, 3, padding=1), nn.ReLU(), nn.Conv2d(16, channels, patch, patch), nn.ReLU(),
                          nn.Conv2d(channels, channels, 3, padding=1), nn.ReLU())
@@ -368,7 +378,7 @@ class FlowSequence(FlowLayer):
 
 # %% ../nbs/10_flows.ipynb #7fb0969e
 class MultiScale(FlowLayer):
-    "Levels, each followed by a split: y (B, C, H, W) to white noise (B, C*H*W) and back."
+    "Levels, each followed by a split: y (B, C, H, W) to white noise (B, C*H*W) and back. Raises ValueError for shapes that do not fit."
     def __init__(
         self,
         shape: tuple,     # of y, (C, H, W)
@@ -376,7 +386,7 @@ class MultiScale(FlowLayer):
         splits: list,     # a Split for each level; the last keeps nothing
     ):
         super().__init__()
-        if len(levels) != len(splits) or splits[-1].kept: raise ValueError("each level needs a split, and the last split must keep nothing")
+        if not levels or len(levels) != len(splits) or splits[-1].kept: raise ValueError("there must be a level, each level needs a split, and the last split must keep nothing")
         if shape[1] % 2**len(levels) or shape[2] % 2**len(levels):
             raise ValueError(f"{len(levels)} levels need a height and width divisible by {2**len(levels)}, got {tuple(shape[1:])}")
         self.levels, self.splits, self.shape = nn.ModuleList(levels), nn.ModuleList(splits), tuple(shape)
@@ -395,6 +405,7 @@ class MultiScale(FlowLayer):
         return shapes
 
     def forward(self, y, context=None):
+        if tuple(y.shape[1:]) != self.shape: raise ValueError(f"this flow is for (B, {', '.join(map(str, self.shape))}); got {tuple(y.shape)}")
         total, noises = y.new_zeros(y.shape[0]), []
         for level, split, (a, b) in self.parts(context):
             y, logdet = level(y, a)
@@ -403,6 +414,7 @@ class MultiScale(FlowLayer):
         return torch.cat(noises, 1), total
 
     def inverse(self, noise, context=None):
+        if noise.ndim != 2 or noise.shape[1] != math.prod(self.shape): raise ValueError(f"the noise of this flow is (B, {math.prod(self.shape)}); got {tuple(noise.shape)}")
         shapes = self.noise_shapes()
         noises = [part.unflatten(1, shape) for part, shape in zip(noise.split([math.prod(s) for s in shapes], 1), shapes)]
         y = noise.new_zeros(noise.shape[0], 0, *shapes[-1][1:])
@@ -424,6 +436,7 @@ class Glow(MultiScale):
         steps: int,      # K
         width: int,      # hidden channels of the couplings
     ):
+        check_counts(shape=tuple(shape), levels=levels, steps=steps, width=width)
         c, stack, splits = shape[0], [], []
         for level in range(levels):
             c *= 4
@@ -438,7 +451,9 @@ class Glow(MultiScale):
         return gaussian_log_density(z) + logdet
 
     def sample(self, n: int, temperature: float = 1., generator=None) -> Tensor:   # (n, C, H, W)
-        "Draw `n` samples; `temperature` scales the noise."
+        "Draw `n` samples; `temperature` scales the noise. Raises ValueError for fewer than one, and for a temperature below 0 or not finite."
+        check_counts(n=n)
+        if not 0 <= temperature < math.inf: raise ValueError(f"temperature must be a finite number of at least 0; got {temperature!r}")
         return self.inverse(temperature*torch.randn(n, math.prod(self.shape), generator=generator).to(self.splits[0].bias))
 
 # %% ../nbs/10_flows.ipynb #02071b10

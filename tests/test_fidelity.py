@@ -1,11 +1,14 @@
 """The presets that stand for public code, against a short expression of that code's arithmetic in plain torch, on the same weights."""
+import math
+
 import torch
 import torch.nn.functional as F
 
+from inpaint_nb.attention import contextual_attention, valid_keys
+from inpaint_nb.cglow import ConditionalGlow
 from inpaint_nb.dam import DAMBlock
 from inpaint_nb.damgan import DAMGAN
 from inpaint_nb.gan import GanObjective, discriminator
-from inpaint_nb.masks import center_mask
 
 
 def normed(conv):
@@ -133,3 +136,90 @@ def test_damgan_released_critic_and_penalty_are_the_public_ones():
     assert torch.allclose(ours, theirs, atol=1e-6)
     assert sum(p.numel() for p in discriminator("damgan", 128).parameters()) == 3_058_753
     assert DAMGAN(2, 64, "released").adversarial == dict(loss="wgan-whole", weight=.001, discriminator="damgan", steps=1)
+
+
+def public_cglow(model, x, y):
+    "c-Glow's released log-density, (B,), in nats: logs and means by one tanh, 2x2 strided convolutions, whole 1x1 matrices."
+    def numbers(net, h):
+        for conv in net.net[:6:2]: h = F.relu(F.conv2d(h, conv.weight, conv.bias, stride=2))
+        h = h.flatten(1)
+        for linear in net.net[7:11:2]: h = F.relu(F.linear(h, linear.weight, linear.bias))
+        return torch.tanh(F.linear(h, net.net[11].weight, net.net[11].bias))
+    gaussian = lambda v, mean, logs: (-.5*(2*logs + (v - mean).square()/(2*logs).exp() + math.log(2*math.pi))).sum((1, 2, 3))
+    h, total = y - .5, 0.
+    for level, split in zip(model.flow.levels, model.flow.splits):
+        b, c, height, width = h.shape
+        h = h.view(b, c, height//2, 2, width//2, 2).permute(0, 1, 3, 5, 2, 4).reshape(b, 4*c, height//2, width//2)
+        pixels, half = height*width//4, 2*c
+        for norm, mixing, coupling in zip(*[iter(level.layers[1:])]*3):
+            bias, logs = numbers(norm.net, x)[:, :, None, None].chunk(2, 1)
+            h, total = (h + bias)*logs.exp(), total + pixels*logs.sum((1, 2, 3))
+            w = numbers(mixing.net, x).view(b, 4*c, 4*c)
+            h, total = torch.einsum("bij,bjhw->bihw", w, h), total + pixels*torch.linalg.slogdet(w)[1]
+            first, second = h[:, :half], h[:, half:]
+            f, net = coupling.features, coupling.net
+            seen = F.relu(F.conv2d(x, f[0].weight, f[0].bias, padding=1))
+            seen = F.relu(F.conv2d(seen, f[2].weight, f[2].bias, stride=f[2].stride))
+            seen = F.relu(F.conv2d(seen, f[4].weight, f[4].bias, padding=1))
+            k = F.conv2d(torch.cat([seen, first], 1), torch.cat([net.project.weight, net.first.weight], 1), padding=1)
+            k = F.relu((k + coupling.shifts[0])*coupling.scales[0].exp())
+            k = F.relu((F.conv2d(k, net.middle.weight) + coupling.shifts[1])*coupling.scales[1].exp())
+            k = torch.tanh((F.conv2d(k, net.last.weight, net.last.bias, padding=1) + coupling.again)*(3*coupling.logs).exp())
+            scale = torch.sigmoid(k[:, :half] + 2)
+            h, total = torch.cat([first, (second + k[:, half:])*scale], 1), total + scale.log().sum((1, 2, 3))
+        if not split.kept: return total + gaussian(h, torch.zeros(()).to(h), torch.zeros(()).to(h).expand_as(h))
+        mean, logs = torch.tanh(F.conv2d(h[:, :half], split.net.weight, split.net.bias, padding=1)).chunk(2, 1)
+        h, total = h[:, :half], total + gaussian(h[:, half:], mean, logs)
+
+
+def test_cglow_released_is_the_public_one():
+    "The same likelihood with every parameter stirred, in float64; the public code's number of parameters is tested in 11_cglow."
+    torch.manual_seed(0)
+    model = ConditionalGlow(32, 16, "released", steps=2, widths=(8, 8, 8)).double().eval()
+    with torch.no_grad():
+        for p in model.parameters(): p.add_(.1*torch.randn_like(p))
+        x, y = torch.rand(3, 3, 32, 32).double(), torch.rand(3, 3, 16, 16).double()
+        assert torch.allclose(-model.nll(x, y), public_cglow(model, x, y), rtol=1e-12, atol=0)
+
+
+def test_cglow_released_starts_as_the_public_one():
+    "Zero, or the deviation of each kind of layer's weights."
+    torch.manual_seed(0)
+    model = ConditionalGlow(32, 16, "released", steps=4, widths=(64, 64, 64))
+    spread = lambda kind, *part: torch.cat([p.flatten() for name, p in model.named_parameters() if kind in name and any(n in name for n in part)]).std().item()
+    assert spread("net.net.", *[f".{i}.weight" for i in (0, 2, 4, 7, 9)]) == 0                                   # trunk and linear layers
+    assert spread("features", ".2.weight") == 0 and spread("net.last", "") == 0                                  # patch convolution, last of the coupling
+    assert abs(spread("features", ".0.weight", ".4.weight") - .1) < .005 and abs(spread("splits", "net.weight") - .1) < .005
+    assert abs(spread("net.", "first.weight", "project.weight", "middle.weight") - .05) < .002 and abs(spread("s", "shifts", "scales") - .05) < .005
+    matrices = torch.cat([p.flatten() for name, p in model.named_parameters() if name.endswith("net.net.11.bias") and p.numel() % 144 == 0])
+    assert abs(matrices.std().item() - .1) < .01
+
+
+def public_attention(f, b, mask):
+    "The TensorFlow layer: nearest with aligned corners, keys over max(|k|, 1e-4), one mask for all, masked scores at 0, pasted patches over 4."
+    def nearest(x, *sides):
+        rows, cols = ([int(i*(n - 1)/(m - 1) + .5) for i in range(m)] for n, m in zip(x.shape[-2:], sides))
+        return x[..., rows, :][..., cols]
+    (H, W), (h, w) = b.shape[-2:], (b.shape[-2]//2, b.shape[-1]//2)
+    small, (rows, cols) = nearest(f, f.shape[-2]//2, f.shape[-1]//2), (f.shape[-2]//2, f.shape[-1]//2)
+    keys = F.unfold(nearest(b, h, w), 3, padding=1)
+    scores = F.unfold(small, 3, padding=1).transpose(1, 2) @ (keys/keys.norm(dim=1, keepdim=True).clamp_min(1e-4))
+    diagonal = lambda s: F.conv2d(s[:, None], torch.eye(3).to(s)[None, None], padding=1)[:, 0]
+    turned = lambda s, a, b, c, d: s.view(-1, a, b, c, d).permute(0, 2, 1, 4, 3).reshape(-1, a*b, c*d)
+    scores = turned(diagonal(turned(diagonal(scores), rows, cols, h, w)), cols, rows, w, h)
+    clean = (F.unfold(nearest(nearest(mask[:1], H, W), h, w), 3, padding=1).mean(1) == 0).to(f)[:, None]
+    weights = (10*scores*clean).softmax(-1)*clean
+    return F.fold(F.unfold(b, 4, padding=1, stride=2) @ weights.transpose(1, 2), f.shape[-2:], 4, padding=1, stride=2)/4
+
+
+def test_official_attention_is_the_public_one():
+    "Values and gradients in float64, on features that are not square, with one key shorter than 1e-4."
+    g = torch.Generator().manual_seed(1)
+    f, b = (torch.randn(2, 3, *sides, generator=g, dtype=torch.float64).div(3).requires_grad_() for sides in ((16, 12), (20, 12)))
+    with torch.no_grad(): b[:, :, 14:, :6] *= 1e-6
+    mask = torch.zeros(2, 1, 80, 48); mask[0, :, 20:41, 9:27] = 1; mask[1] = 1
+    pair = [attend(f, b, mask.double()) for attend in (lambda *a: contextual_attention(*a, preset="official"), public_attention)]
+    assert torch.allclose(*pair, atol=1e-12)
+    grads = [torch.autograd.grad(out.square().sum(), (f, b)) for out in pair]
+    for ours, theirs in zip(*grads): assert torch.allclose(ours, theirs, atol=1e-9, rtol=1e-9)
+    assert valid_keys(mask, (10, 6), preset="official")[0].sum() not in (0, 60)
