@@ -259,6 +259,7 @@ class ConditionalDensity(nn.Module):
             if not isinstance(given, (list, tuple)) or not given: raise ValueError(f"{name} must be a list of numbers, one a level, at least one; got {given!r}")
         check_counts(size=size); hole = size//2 if hole is None else hole
         check_counts(hole=hole, steps=steps, code=code, features=features); check_counts(2 if preset == "per_step" else 1, widths=widths)
+        if hole % 2**len(widths): raise ValueError(f"{len(widths)} levels halve the hole {len(widths)} times: its side must be a multiple of {2**len(widths)}; got {hole}")
         if hole >= size: raise ValueError(f"the hole must be smaller than the picture; got {hole} in {size}")
         if preset == "live" and not len(widths) == len(features) == 3: raise ValueError(f"widths and features must hold 3 numbers, one a level; got {widths!r} and {features!r}")
         if preset == "released": self.revision = 2    # 1 was not quite the released code

@@ -57,7 +57,8 @@ def fakeness_truth(
     truth: Tensor,    # what it should be, (B, 3, H, W), in [0, 1]
     sizes: list,      # (height, width) of each map
 ) -> list[Tensor]:    # M^GT for each size, (B, 1, h, w), in [0, 1], without gradient
-    "Grayscale absolute difference of the resized pictures: DAM-GAN, Eq. 3."
+    "Grayscale absolute difference of the resized pictures: DAM-GAN, Eq. 3. Raises ValueError for pictures of other shapes."
+    if output.shape != truth.shape: raise ValueError(f"output and truth must have one shape; got {tuple(output.shape)} and {tuple(truth.shape)}")
     with torch.no_grad(), torch.autocast(output.device.type, enabled=False):
         difference = output.float().clamp(0, 1) - truth.float()       # resizing is linear: the resized difference is the difference of the resized
         luma = torch.tensor(LUMA, device=output.device).view(1, 3, 1, 1)
@@ -70,7 +71,7 @@ def dam_loss(
     mask: Tensor | None = None,    # (B or 1, 1, H, W), 1 = hole: only places whose nearest pixel is known count, as released; None: all do
 ) -> Tensor:                       # scalar, float32
     "Sum over the scales of mean |M - M^GT|: DAM-GAN, Eq. 3. Raises ValueError for lists or sizes that do not fit."
-    if [m.shape for m in maps] != [t.shape for t in truths]:
+    if not maps or [m.shape for m in maps] != [t.shape for t in truths]:
         raise ValueError(f"maps {[tuple(m.shape) for m in maps]} and truths {[tuple(t.shape) for t in truths]} do not fit each other")
     off = [m.float() - t for m, t in zip(maps, truths)]
     if mask is not None: off = [d*(1 - F.interpolate(mask.float(), size=d.shape[-2:])) for d in off]
@@ -150,7 +151,8 @@ def released_fakeness_truth(
     sizes: list,                # (height, width) of each map
     known_only: bool = True,    # as released; False shows what remains without that fault
 ) -> list[Tensor]:              # for each size (B, 1, h, w), in 0..2, with a gradient
-    "The released form of M^GT: over the known pixels of the composite, where it is 0."
+    "The released form of M^GT: over the known pixels of the composite, where it is 0. Raises ValueError for pictures of other shapes."
+    if output.shape != truth.shape: raise ValueError(f"output and truth must have one shape; got {tuple(output.shape)} and {tuple(truth.shape)}")
     filled = truth + mask*(output - truth)
     difference = 2*(filled - truth).abs().mean(1, keepdim=True)
     if known_only: difference = difference*(1 - mask)

@@ -63,6 +63,7 @@ def hole_corner(
     crop: int,                   # side of the window in pixels
 ) -> tuple[Tensor, Tensor]:      # top and left of each window, (B,), whole numbers
     "Where a window of `crop` pixels lies best around each hole. Raises ValueError for a window larger than the picture."
+    check_counts(crop=crop)
     if crop > min(mask.shape[-2:]): raise ValueError(f"a window of {crop} pixels does not fit into masks of {mask.shape[-2]}x{mask.shape[-1]}")
     corner = []
     for axis, side in ((3, mask.shape[-2]), (2, mask.shape[-1])):
@@ -332,6 +333,7 @@ class GanObjective:
         mask: Tensor,              # (B, 1, H, W), 1 = hole
         generator: torch.Generator | None = None,   # for the gradient penalty
     ):                             # (() -> critic's loss, () -> generator's term)
+        if fine.shape != truth.shape: raise ValueError(f"fine and truth must have one shape; got {tuple(fine.shape)} and {tuple(truth.shape)}")
         filled = truth + mask*(fine - truth)
         return (lambda: self.of_critic(critic, truth, filled.detach(), mask, generator)), (lambda: self.of_generator(critic, filled, mask))
 
