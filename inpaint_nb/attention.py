@@ -306,9 +306,9 @@ def _prepared(foreground, background, mask, kernel, rate, scale, fuse, chunk, pr
     if not (foreground.is_floating_point() and background.is_floating_point()): raise ValueError(f"features must be floats; got {foreground.dtype}, {background.dtype}")
     B, hk, wk = len(background), *(s//rate for s in background.shape[-2:])
     exact = torch.promote_types(foreground.dtype, torch.float32)
-    pixels = background.to(exact)
-    f, b = (_cells(x, rate, preset == "official").permute(0, 2, 3, 1).contiguous() for x in (foreground.to(exact), pixels))
-    values = pixels.permute(0, 2, 3, 1).unflatten(2, (wk, rate)).unflatten(1, (hk, rate)).permute(0, 2, 4, 1, 3, 5).flatten(3, 4).contiguous()
+    f, b = (x.to(exact).permute(0, 2, 3, 1) for x in (foreground, background))
+    values = b.unflatten(2, (wk, rate)).unflatten(1, (hk, rate)).permute(0, 2, 4, 1, 3, 5).flatten(3, 4).contiguous()
+    f, b = (_cells(x.permute(0, 3, 1, 2), rate, preset == "official").permute(0, 2, 3, 1).contiguous() for x in (f, b))
     norm = F.avg_pool2d(b.square().sum(-1)[:, None], kernel, 1, kernel//2)[:, 0]*kernel**2
     valid = valid_keys(mask.expand(B, -1, -1, -1), (hk, wk), kernel, preset, rate).view(B, hk, wk)
     tiles = _tiles(B, f.shape[1], f.shape[2]*hk*wk, chunk or (f.shape[1] if preset == "official" else None), f.device)
