@@ -1,4 +1,4 @@
-"""The presets that stand for public code, against a short expression of that code's arithmetic in plain torch, on the same weights."""
+"""The presets that stand for public code, against that code's arithmetic written out in plain torch, on equal weights."""
 import math
 
 import torch
@@ -43,7 +43,8 @@ def public_damgan(net, x, mask):
     context = torch.cat([torch.ones_like(mask), mask], 1)
     plain = lambda layer, t: F.elu(convolved(layer[0], t, layer[0].kernel_size[0]//2))
     h, layers = torch.cat([2*x*(1 - mask) - (1 - mask), context], 1), list(net.coarse)
-    for layer in layers[:-1]: h = F.interpolate(h, scale_factor=2) if isinstance(layer, torch.nn.Upsample) else plain(layer, h)
+    for layer in layers[:-1]:
+        h = F.interpolate(h, scale_factor=2) if isinstance(layer, torch.nn.Upsample) else plain(layer, h)
     coarse = convolved(layers[-1], h).clamp(-1, 1)
     h, stage, skips, maps = torch.cat([coarse, context], 1), net.stage, [], []
     for down, encode in zip(stage.down, stage.encode): skips.append(h := public_residual(encode, plain(down, h)))
@@ -72,7 +73,7 @@ def settled(net):
 
 
 def test_damgan_released_block_by_hand():
-    "One channel, one pixel, every weight 1 after normalisation, no bias: F = elu(join), M = sigmoid(elu(F)), out = elu(F + M leaky(F))."
+    "One channel, one pixel, normalised weights of 1, no bias: F = elu(join), M = sigmoid(elu(F)), out = elu(F + M leaky(F))."
     block = DAMBlock(1, 1, 1, "released")
     for conv in (block.join, block.hidden, block.map, block.out):
         with torch.no_grad():
@@ -80,8 +81,8 @@ def test_damgan_released_block_by_hand():
             for _ in range(20): conv.weight
     give = lambda a, b: [v.item() for v in block.eval()(torch.full((1, 1, 1, 1), a), torch.full((1, 1, 1, 1), b))]
     root = 2**.5                            # the first convolution has two equal weights, so each is 1/sqrt(2)
-    for a, b, wanted in ((.1*root, .2*root, [.3*(1 + .574443), .574443]),          # sigmoid(.3) = .574443
-                         (-.5*root, -.5*root, [-.493783, .384963])):               # F = e^-1 - 1 = -.632121, M = sigmoid(e^F - 1), out = e^(1.076993 F) - 1
+    for a, b, wanted in ((.1*root, .2*root, [.3*(1 + .574443), .574443]),    # sigmoid(.3) = .574443
+                         (-.5*root, -.5*root, [-.493783, .384963])):         # F = e^-1 - 1 = -.632121, M = sigmoid(e^F - 1)
         assert torch.allclose(torch.tensor(give(a, b)), torch.tensor(wanted), atol=2e-4)
     assert give(5*root, 5*root)[0] == 1.    # clamped
 
@@ -135,17 +136,18 @@ def test_damgan_released_critic_and_penalty_are_the_public_ones():
     theirs = (public_critic(fake) - public_critic(real)).mean() + 10*(slope.flatten(1).norm(dim=1) - 1).square().mean()
     assert torch.allclose(ours, theirs, atol=1e-6)
     assert sum(p.numel() for p in discriminator("damgan", 128).parameters()) == 3_058_753
-    assert DAMGAN(2, 64, "released").adversarial == dict(loss="wgan-whole", weight=.001, discriminator="damgan", steps=1)
+    wanted = dict(loss="wgan-whole", weight=.001, discriminator="damgan", steps=1)
+    assert DAMGAN(2, 64, "released").adversarial == wanted
 
 
 def public_cglow(model, x, y):
-    "c-Glow's released log-density, (B,), in nats: logs and means by one tanh, 2x2 strided convolutions, whole 1x1 matrices."
+    "c-Glow's released log-density in nats: logs and means by one tanh, 2x2 strided convolutions, whole 1x1 matrices."
     def numbers(net, h):
         for conv in net.net[:6:2]: h = F.relu(F.conv2d(h, conv.weight, conv.bias, stride=2))
         h = h.flatten(1)
         for linear in net.net[7:11:2]: h = F.relu(F.linear(h, linear.weight, linear.bias))
         return torch.tanh(F.linear(h, net.net[11].weight, net.net[11].bias))
-    gaussian = lambda v, mean, logs: (-.5*(2*logs + (v - mean).square()/(2*logs).exp() + math.log(2*math.pi))).sum((1, 2, 3))
+    def gaussian(v, mean, logs): return -.5*(2*logs + (v - mean).square()/(2*logs).exp() + math.log(2*math.pi)).sum((1, 2, 3))
     h, total = y - .5, 0.
     for level, split in zip(model.flow.levels, model.flow.splits):
         b, c, height, width = h.shape
@@ -164,7 +166,8 @@ def public_cglow(model, x, y):
             k = F.conv2d(torch.cat([seen, first], 1), torch.cat([net.project.weight, net.first.weight], 1), padding=1)
             k = F.relu((k + coupling.shifts[0])*coupling.scales[0].exp())
             k = F.relu((F.conv2d(k, net.middle.weight) + coupling.shifts[1])*coupling.scales[1].exp())
-            k = torch.tanh((F.conv2d(k, net.last.weight, net.last.bias, padding=1) + coupling.again)*(3*coupling.logs).exp())
+            k = F.conv2d(k, net.last.weight, net.last.bias, padding=1) + coupling.again
+            k = torch.tanh(k*(3*coupling.logs).exp())
             scale = torch.sigmoid(k[:, :half] + 2)
             h, total = torch.cat([first, (second + k[:, half:])*scale], 1), total + scale.log().sum((1, 2, 3))
         if not split.kept: return total + gaussian(h, torch.zeros(()).to(h), torch.zeros(()).to(h).expand_as(h))
@@ -173,7 +176,7 @@ def public_cglow(model, x, y):
 
 
 def test_cglow_released_is_the_public_one():
-    "The same likelihood with every parameter stirred, in float64; the public code's number of parameters is tested in 11_cglow."
+    "The same likelihood with every parameter stirred, in float64. (11_cglow tests the public code's number of parameters.)"
     torch.manual_seed(0)
     model = ConditionalGlow(32, 16, "released", steps=2, widths=(8, 8, 8)).double().eval()
     with torch.no_grad():
@@ -186,17 +189,21 @@ def test_cglow_released_starts_as_the_public_one():
     "Zero, or the deviation of each kind of layer's weights."
     torch.manual_seed(0)
     model = ConditionalGlow(32, 16, "released", steps=4, widths=(64, 64, 64))
-    spread = lambda kind, *part: torch.cat([p.flatten() for name, p in model.named_parameters() if kind in name and any(n in name for n in part)]).std().item()
-    assert spread("net.net.", *[f".{i}.weight" for i in (0, 2, 4, 7, 9)]) == 0                                   # trunk and linear layers
-    assert spread("features", ".2.weight") == 0 and spread("net.last", "") == 0                                  # patch convolution, last of the coupling
-    assert abs(spread("features", ".0.weight", ".4.weight") - .1) < .005 and abs(spread("splits", "net.weight") - .1) < .005
-    assert abs(spread("net.", "first.weight", "project.weight", "middle.weight") - .05) < .002 and abs(spread("s", "shifts", "scales") - .05) < .005
-    matrices = torch.cat([p.flatten() for name, p in model.named_parameters() if name.endswith("net.net.11.bias") and p.numel() % 144 == 0])
-    assert abs(matrices.std().item() - .1) < .01
+    def spread(kind, *parts):
+        found = [p for name, p in model.named_parameters() if kind in name and any(part in name for part in parts)]
+        return torch.cat([p.flatten() for p in found]).std().item()
+    assert spread("net.net.", *[f".{i}.weight" for i in (0, 2, 4, 7, 9)]) == 0     # trunk and linear layers
+    assert spread("features", ".2.weight") == 0 and spread("net.last", "") == 0    # patch convolution, last of the coupling
+    assert abs(spread("features", ".0.weight", ".4.weight") - .1) < .005
+    assert abs(spread("splits", "net.weight") - .1) < .005
+    assert abs(spread("net.", "first.weight", "project.weight", "middle.weight") - .05) < .002
+    assert abs(spread("s", "shifts", "scales") - .05) < .005
+    matrices = [p for name, p in model.named_parameters() if name.endswith("net.net.11.bias") and p.numel() % 144 == 0]
+    assert abs(torch.cat(matrices).std().item() - .1) < .01
 
 
 def public_attention(f, b, mask):
-    "The TensorFlow layer: nearest with aligned corners, keys over max(|k|, 1e-4), one mask for all, masked scores at 0, pasted patches over 4."
+    "The TensorFlow layer: aligned corners, keys over max(|k|, 1e-4), one mask for all, masked scores at 0, pasted over 4."
     def nearest(x, *sides):
         rows, cols = ([int(i*(n - 1)/(m - 1) + .5) for i in range(m)] for n, m in zip(x.shape[-2:], sides))
         return x[..., rows, :][..., cols]
@@ -215,10 +222,10 @@ def public_attention(f, b, mask):
 def test_official_attention_is_the_public_one():
     "Values and gradients in float64, on features that are not square, with one key shorter than 1e-4."
     g = torch.Generator().manual_seed(1)
-    f, b = (torch.randn(2, 3, *sides, generator=g, dtype=torch.float64).div(3).requires_grad_() for sides in ((16, 12), (20, 12)))
+    f, b = (torch.randn(2, 3, *sides, generator=g).double().div(3).requires_grad_() for sides in ((16, 12), (20, 12)))
     with torch.no_grad(): b[:, :, 14:, :6] *= 1e-6
     mask = torch.zeros(2, 1, 80, 48); mask[0, :, 20:41, 9:27] = 1; mask[1] = 1
-    pair = [attend(f, b, mask.double()) for attend in (lambda *a: contextual_attention(*a, preset="official"), public_attention)]
+    pair = contextual_attention(f, b, mask.double(), preset="official"), public_attention(f, b, mask.double())
     assert torch.allclose(*pair, atol=1e-12)
     grads = [torch.autograd.grad(out.square().sum(), (f, b)) for out in pair]
     for ours, theirs in zip(*grads): assert torch.allclose(ours, theirs, atol=1e-9, rtol=1e-9)
