@@ -145,7 +145,8 @@ def fit_players(
     folders: list,           # where the weights that the recipe starts from are looked for
 ) -> list[dict]:             # the log, that of the start included
     """Train network and critic as the recipe says; where it starts from another one, get that first.
-    Raises, before that, ValueError without validation images, and OSError where the files cannot be written."""
+    Raises, before that, ValueError without validation images and for pictures of a size that the network does not take, and OSError where the files cannot be written."""
+    if recipe.source.size % net.multiple: raise ValueError(f"{recipe.network} takes pictures whose side is a multiple of {net.multiple}; {recipe.source.name} has {recipe.source.size}")
     checkpoint, watched = Path(checkpoint), watched_images(recipe.source, recipe.watched)
     for path in (checkpoint, critic_file(checkpoint)): check_writable(path)
     source, before, duel, device = recipe.source, [], recipe.duel(net), next(net.parameters()).device

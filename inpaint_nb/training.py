@@ -417,7 +417,9 @@ def train(
         check_writable(checkpoint)
         settings |= dict(images=_pictures_mark(images), augment=_fingerprint(augment), loss_fn=_fingerprint(loss_fn), model=_fingerprint(model))
         if critic: settings["critic"]["net"] = _fingerprint(critic.net)
-    if checkpoint and (state := load_checkpoint(checkpoint, settings)): run.restore(state)
+    if checkpoint and (state := load_checkpoint(checkpoint, settings)):
+        try: run.restore(state)
+        except (KeyError, TypeError, ValueError, RuntimeError) as error: raise ValueError(f"{checkpoint} is damaged: its state does not fit its settings ({error}); move it away to start afresh") from error
     since = time.perf_counter()
     with interrupts_wait() as asked:
         while run.step < steps:
@@ -485,8 +487,9 @@ def save_weights(
     about: dict,           # fit for JSON: configuration, data, log; written beside it as .json
 ) -> None:
     """Weights as float16 safetensors; `about`, and their SHA-256, in a JSON file of the same name. Raises FloatingPointError for a weight that is not finite in float16,
-    and OSError, with the path and the reason, where a file cannot be written."""
+    OSError, with the path and the reason, where a file cannot be written, and ValueError for a path with another ending."""
     check_json(about)
+    if Path(path).suffix != ".safetensors": raise ValueError(f"weights go to a file that ends in .safetensors; got {path}")
     state = {k: (v.half() if v.is_floating_point() else v).cpu().contiguous() for k, v in model.state_dict().items()}
     for name, value in state.items():
         if value.is_floating_point() and not value.isfinite().all(): raise FloatingPointError(f"{path} is not written: {name} has a value that is not finite, or that float16 cannot hold")
@@ -531,13 +534,15 @@ def train_or_load(
     folders: list,           # directories to look in, in order; new weights go to the last
 ) -> dict:                   # the record: config, log, seconds, file name, and whether it was loaded ("cached")
     """Load the weights that `config` describes, or train and save them. `model` ends in eval mode, its weights rounded to float16.
-    Raises ValueError for weights that are damaged or without record, and OSError, before anything is trained, where the last folder cannot be written to."""
+    Raises ValueError for weights that are damaged, without record or with that of another training, and OSError, before anything is trained, where the last folder cannot be written to."""
     if isinstance(folders, (str, Path)) or not len(folders): raise ValueError(f"folders must be a list of one or more folders; got {folders!r}")
     stem = f"{name}-{config_hash(config)}"
     for folder in folders:
         path = Path(folder)/f"{stem}.safetensors"
-        if path.exists() and "log" not in (record := load_weights(path, model)): raise ValueError(f"{path} has no record beside it: restore its .json, or delete it to train anew")
-        if path.exists(): return record | {"file": path.name, "cached": True}
+        if not path.exists(): continue
+        if "log" not in (record := load_weights(path, model)): raise ValueError(f"{path} has no record beside it: restore its .json, or delete it to train anew")
+        if config_hash(record.get("config")) != config_hash(config): raise ValueError(f"{path} holds what another training gave, as its .json says: give it its own name back, or delete both to train anew")
+        return record | {"file": path.name, "cached": True}
     checkpoint, since, began = Path(folders[-1])/f"{stem}.checkpoint.pt", time.perf_counter(), time.time()
     check_writable(path); check_writable(checkpoint)
     log = fit(model, checkpoint)
