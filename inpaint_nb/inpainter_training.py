@@ -46,7 +46,8 @@ def check_network(
     "Raises ValueError for a network or an argument that is not known."
     if network not in NETWORKS: raise ValueError(f"unknown network {network!r}; known: {', '.join(NETWORKS)}")
     known = inspect.signature(NETWORKS[network]).parameters
-    if unknown := sorted(set(arguments) - set(known)): raise ValueError(f"{network} has no {', '.join(unknown)}; its arguments: {', '.join(known)}")
+    if unknown := sorted(set(arguments) - set(known)):
+        raise ValueError(f"{network} has no {', '.join(unknown)}; its arguments: {', '.join(known)}")
 
 # %% ../nbs/33_inpainter_training.ipynb #d02d7947
 def build(
@@ -70,7 +71,8 @@ def training_masks(
 ) -> Tensor:                       # (n, 1, size, size), 1 = hole
     "A random mask for each picture of a batch. Raises ValueError for an unknown kind, and for no masks."
     if type(n) is not int or n < 1: raise ValueError(f"n must be a whole number of at least 1; got {n!r}")
-    if isinstance(kinds, str) or not kinds or set(kinds) - set(MASKS): raise ValueError(f"masks must be some of {', '.join(MASKS)}; got {kinds!r}")
+    if isinstance(kinds, str) or not kinds or set(kinds) - set(MASKS):
+        raise ValueError(f"masks must be some of {', '.join(MASKS)}; got {kinds!r}")
     free = freeform_mask(size, batch=n, generator=generator) if "free" in kinds else None
     if "centre" not in kinds: return free
     centre = center_mask(size, size//2).expand(n, -1, -1, -1)
@@ -82,7 +84,8 @@ def inpainting_loss(
     kinds: tuple = MASKS,                    # of masks
     adversary: GanObjective | None = None,
 ) -> Callable:                               # for `train`: (model, images, generator) -> loss, or with a critic two functions
-    "The loss of a training step: random holes, all stages, the network's own terms, and the adversary's. Raises ValueError for an unknown kind of mask."
+    """The loss of a training step: random holes, all stages, the network's own terms, and the adversary's.
+    Raises ValueError for an unknown kind of mask."""
     training_masks(1, 32, torch.Generator(), kinds)
 
     def stages_and_terms(model, images, generator):
@@ -104,8 +107,10 @@ def validation_monitor(
     kinds: tuple = MASKS,
     chunk: int = 50,         # pictures at once
 ) -> Callable:               # (model, step) -> dict of numbers, for `train`
-    "Mean PSNR and sharpness of composites, by kind of mask. Raises ValueError for no pictures, an unknown kind or an empty chunk."
-    if type(chunk) is not int or chunk < 1: raise ValueError(f"chunk must be a whole number of at least 1; got {chunk!r}")
+    """Mean PSNR and sharpness of composites, by kind of mask.
+    Raises ValueError for no pictures, an unknown kind or an empty chunk."""
+    if type(chunk) is not int or chunk < 1:
+        raise ValueError(f"chunk must be a whole number of at least 1; got {chunk!r}")
     fixed = {kind: training_masks(len(images), images.shape[-1], torch.Generator().manual_seed(1), (kind,)) for kind in kinds}
 
     def monitor(model, step):
@@ -126,8 +131,11 @@ def check_duel(
 ) -> None:
     "Raises ValueError, naming the value, for adversarial settings that cannot be meant."
     number = lambda v, low: isinstance(v, (int, float)) and not isinstance(v, bool) and low <= v < math.inf
-    wanted = {name: (number(duel[name], 0), "0 or more") for name in ("weight", "penalty")} | {name: (type(duel[name]) is int and duel[name] >= 1, "a whole number of at least 1") for name in ("width", "steps")}
-    wanted |= {name: (isinstance(duel[name], bool), "True or False") for name in ("spectral", "alone")} | dict(lr=(duel["lr"] is None or number(duel["lr"], 0) and duel["lr"] > 0, "positive, or None"))
+    count = lambda v: type(v) is int and v >= 1
+    wanted = {name: (number(duel[name], 0), "0 or more") for name in ("weight", "penalty")}
+    wanted |= {name: (count(duel[name]), "a whole number of at least 1") for name in ("width", "steps")}
+    wanted |= {name: (isinstance(duel[name], bool), "True or False") for name in ("spectral", "alone")}
+    wanted["lr"] = duel["lr"] is None or number(duel["lr"], 0) and duel["lr"] > 0, "positive, or None"
     for name, (fits, words) in wanted.items():
         if not fits: raise ValueError(f"{name} of the critic must be {words}; got {duel[name]!r}")
     GanObjective(duel["loss"]); discriminator(duel["discriminator"], size, 1, duel["spectral"])
@@ -145,8 +153,11 @@ def fit_players(
     folders: list,           # where the weights that the recipe starts from are looked for
 ) -> list[dict]:             # the log, that of the start included
     """Train network and critic as the recipe says; where it starts from another one, get that first.
-    Raises, before that, ValueError without validation images and for pictures of a size that the network does not take, and OSError where the files cannot be written."""
-    if recipe.source.size % net.multiple: raise ValueError(f"{recipe.network} takes pictures whose side is a multiple of {net.multiple}; {recipe.source.name} has {recipe.source.size}")
+    Raises, before that, ValueError without validation images and for pictures of a size that the network does not take,
+    and OSError where the files cannot be written."""
+    if recipe.source.size % net.multiple:
+        raise ValueError(f"{recipe.network} takes pictures whose side is a multiple of {net.multiple}; "
+                         f"{recipe.source.name} has {recipe.source.size}")
     checkpoint, watched = Path(checkpoint), watched_images(recipe.source, recipe.watched)
     for path in (checkpoint, critic_file(checkpoint)): check_writable(path)
     source, before, duel, device = recipe.source, [], recipe.duel(net), next(net.parameters()).device
@@ -180,7 +191,7 @@ class InpainterRecipe:
     watched: int = 200                   # validation images that the monitor looks at
 
     def __post_init__(self):
-        check_options(self.options, taken=("critic",), augmentation=self.augmentation, steps=self.steps, seed=self.seed, watched=self.watched)
+        check_options(self.options, ("critic",), self.augmentation, steps=self.steps, seed=self.seed, watched=self.watched)
         if unknown := sorted(set(self.adversarial or {}) - set(DUEL)):
             raise ValueError(f"unknown adversarial settings {unknown}; known: {', '.join(DUEL)}")
         if self.start and (self.start.network, self.start.arguments) != (self.network, self.arguments): raise ValueError("start is the recipe of another network: give both the same")
@@ -224,7 +235,9 @@ class InpainterRecipe:
         net, record = self.model(folders, device)
         if critic := self.critic(net):
             own = next(path for folder in folders if (path := Path(folder)/record["file"]).exists())
-            if not critic_file(own).exists(): raise FileNotFoundError(f"{own} comes without its critic, {critic_file(own).name}: to train both anew, leave out the folder that holds it")
+            if not critic_file(own).exists():
+                raise FileNotFoundError(f"{own} comes without its critic, {critic_file(own).name}: "
+                                        f"to train both anew, leave out the folder that holds it")
             load_weights(critic_file(own), critic)
         return net, critic, record
 
@@ -235,7 +248,8 @@ def three_phases(
     critic: float = .02,       # share that the critic trains against the network as it stands
 ) -> InpainterRecipe:          # the last phase, which starts from the others
     "Network alone, critic alone, both (Iizuka et al. 2017, section 3.4). Raises ValueError where a phase would be left without steps, or where there is no critic."
-    if not (0 < alone < 1 and 0 < critic < 1): raise ValueError(f"alone and critic are shares of the steps, between 0 and 1; got {alone}, {critic}")
+    if not (0 < alone < 1 and 0 < critic < 1):
+        raise ValueError(f"alone and critic are shares of the steps, between 0 and 1; got {alone}, {critic}")
     first, second = round(alone*recipe.steps), round(critic*recipe.steps)
     if min(first, second, recipe.steps - first - second) < 1: raise ValueError(f"{recipe.steps} steps in the shares {alone}, {critic} and the rest leave a phase without steps")
     if recipe.duel(build(recipe.network, recipe.arguments)) is None: raise ValueError(f"{recipe.network} with these settings has no critic: there is one phase only")

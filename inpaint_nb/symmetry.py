@@ -45,13 +45,18 @@ def symmetry_loss(
     mode: str = "mirrored_weight",      # one of SYMMETRY
     mean: bool = False,                 # divide by the sum of the squared weights, for networks whose losses are means
 ) -> Tensor:                            # (B,), in units of [-1, 1]
-    "The second term of Eq. 3 of the comparison paper, for each picture. Raises ValueError for an unknown mode, other shapes, and weights that are negative or not finite."
+    """The second term of Eq. 3 of the comparison paper, for each picture.
+    Raises ValueError for an unknown mode, other shapes, and weights that are negative or not finite."""
     if mode not in SYMMETRY: raise ValueError(f"mode must be one of {', '.join(SYMMETRY)}; got {mode!r}")
-    if pred.shape != known.shape or pred.ndim != 4: raise ValueError(f"pred and known must both be (B, 3, H, W); got {tuple(pred.shape)} and {tuple(known.shape)}")
+    if pred.shape != known.shape or pred.ndim != 4:
+        raise ValueError(f"pred and known must both be (B, 3, H, W); got {tuple(pred.shape)} and {tuple(known.shape)}")
     for name, plane in dict(mask=mask, weight_map=weight_map).items():
-        if plane is not None and (plane.ndim != 4 or plane.shape[0] not in (1, len(pred)) or plane.shape[1:] != (1, *pred.shape[2:])):
-            raise ValueError(f"{name} must be (B or 1, 1, H, W) for pictures {tuple(pred.shape)}; got {tuple(plane.shape)}")
-    if weight_map is not None and not (weight_map.min() >= 0 and weight_map.isfinite().all()): raise ValueError("weight_map must be finite and not negative")
+        fits = plane is None or plane.ndim == 4 and len(plane) in (1, len(pred)) and plane.shape[1:] == (1, *pred.shape[2:])
+        if not fits:
+            raise ValueError(f"{name} must be (B or 1, 1, H, W) for pictures {tuple(pred.shape)}; "
+                             f"got {tuple(plane.shape)}")
+    if weight_map is not None and not (weight_map.min() >= 0 and weight_map.isfinite().all()):
+        raise ValueError("weight_map must be finite and not negative")
     if weight_map is None: weight_map = mask if mode == "self" else importance_weights(mask)
     weight = (mirror(weight_map) if mode == "mirrored_weight" else weight_map).to(pred)
     other = pred if mode == "self" else erased(known.to(pred), mask.to(pred))
@@ -71,7 +76,8 @@ class Symmetric(Inpainter):
     ):
         super().__init__()
         if isinstance(network, str): check_network(network, arguments or {})
-        elif not isinstance(network, Inpainter): raise ValueError(f"network must be an Inpainter or a name in {', '.join(NETWORKS)}; got {network!r}")
+        elif not isinstance(network, Inpainter):
+            raise ValueError(f"network must be an Inpainter or a name in {', '.join(NETWORKS)}; got {network!r}")
         if arguments and not isinstance(network, str): raise ValueError("arguments are for a network given by name; this one is built already")
         if mode not in SYMMETRY: raise ValueError(f"mode must be one of {', '.join(SYMMETRY)}; got {mode!r}")
         if not 0 <= weight < math.inf: raise ValueError(f"weight must not be negative, and finite; got {weight}")

@@ -45,9 +45,12 @@ from .data import augment as change_images
 def keyed_generator(
     *key: int | str,       # what the stream belongs to, e.g. (seed, "batch", step)
 ) -> torch.Generator:      # on the CPU
-    "A fresh random generator that is a pure function of `key`. Raises ValueError for a key of anything but text and whole numbers."
+    """A fresh random generator that is a pure function of `key`.
+    Raises ValueError for a key of anything but text and whole numbers."""
     try: key = tuple(k if isinstance(k, str) else operator.index(k) for k in key)
-    except TypeError as error: raise ValueError(f"a key is made of text and whole numbers, which are the same in every process; got {key!r}") from error
+    except TypeError as error:
+        raise ValueError(f"a key is made of text and whole numbers, which are the same in every process; "
+                         f"got {key!r}") from error
     digest = hashlib.sha256(repr(key).encode()).digest()
     return torch.Generator().manual_seed(int.from_bytes(digest[:8], "big") >> 1)
 
@@ -62,8 +65,11 @@ def batch_indices(
     seed: int,         # of the whole training
     step: int,         # from 0
 ) -> Tensor:           # (batch_size,), indices into the set
-    "The images that step `step` sees: shuffled anew each epoch, every image once an epoch. Raises ValueError without images, for an empty batch or a step below 0."
-    if n < 1 or batch_size < 1 or step < 0: raise ValueError(f"a batch takes 1 or more of 1 or more images at step 0 or later; got n={n}, batch_size={batch_size}, step={step}")
+    """The images that step `step` sees: shuffled anew each epoch, every image once an epoch.
+    Raises ValueError without images, for an empty batch or a step below 0."""
+    if n < 1 or batch_size < 1 or step < 0:
+        raise ValueError(f"a batch takes 1 or more of 1 or more images at step 0 or later; got n={n}, "
+                         f"batch_size={batch_size}, step={step}")
     place = range(step*batch_size, (step + 1)*batch_size)
     return torch.stack([_shuffle(n, seed, p // n)[p % n] for p in place])
 
@@ -75,8 +81,10 @@ def learning_rate(
     warmup: int = 200,    # steps of linear rise
     decay: float = 0.4,   # fraction of the steps in the cosine tail; 0 for none
 ) -> float:
-    "Rate of `step`: warm-up, plateau, cosine tail down to 1 % of the peak. Raises ValueError without steps, or for a `decay` outside [0, 1]."
-    if steps < 1 or not 0 <= decay <= 1: raise ValueError(f"a training has 1 or more steps, and decay lies in [0, 1]; got steps={steps}, decay={decay}")
+    """Rate of `step`: warm-up, plateau, cosine tail down to 1 % of the peak.
+    Raises ValueError without steps, or for a `decay` outside [0, 1]."""
+    if steps < 1 or not 0 <= decay <= 1:
+        raise ValueError(f"a training has 1 or more steps, and decay lies in [0, 1]; got steps={steps}, decay={decay}")
     rise = min(1., (step + 1)/max(1, warmup))
     tail = (step - steps*(1 - decay))/(steps*decay) if decay else 0.
     return lr*rise*(.01 + .99*.5*(1 + math.cos(math.pi*min(1., max(0., tail)))))
@@ -84,50 +92,60 @@ def learning_rate(
 # %% ../nbs/04_training.ipynb #1cc1b17e
 def _code(code: types.CodeType) -> str:
     "Hash of what a function does, without file names and line numbers."
-    def parts(c): return [c.co_code.hex(), c.co_names, [parts(k) if isinstance(k, types.CodeType) else repr(sorted(k, key=repr) if isinstance(k, frozenset) else k) for k in c.co_consts]]
+    def constant(k): return parts(k) if isinstance(k, types.CodeType) else repr(sorted(k, key=repr) if isinstance(k, frozenset) else k)
+    def parts(c): return [c.co_code.hex(), c.co_names, [constant(k) for k in c.co_consts]]
     return hashlib.sha256(repr(parts(code)).encode()).hexdigest()[:12]
 
 # %% ../nbs/04_training.ipynb #5e8c0212
 def _function_words(f: types.FunctionType, tell: Callable) -> str:
-    "Name, defaults and closure of a function; for what cannot be imported also its code, and the constants and functions that this refers to."
+    "Name, defaults and closure of a function; where it cannot be imported, its code and the constants and functions in that."
     words = {f"default {i}": v for i, v in enumerate(f.__defaults__ or ())} | (f.__kwdefaults__ or {})
     for name, cell in zip(f.__code__.co_freevars, f.__closure__ or ()):
         try: words[name] = cell.cell_contents
         except ValueError: pass                             # defined further down
-    if f.__module__ != "__main__" and "<lambda>" not in f.__qualname__: return f"{f.__module__}.{f.__qualname__}{tell(words) if words else ''}"
-    for name in sorted({i.argval for i in dis.get_instructions(f.__code__) if i.opname == "LOAD_GLOBAL"} & f.__globals__.keys()):
-        if isinstance(value := f.__globals__[name], (bool, int, float, str, tuple, partial, types.FunctionType)): words[name] = value
+    if f.__module__ != "__main__" and "<lambda>" not in f.__qualname__:
+        return f"{f.__module__}.{f.__qualname__}{tell(words) if words else ''}"
+    used = {i.argval for i in dis.get_instructions(f.__code__) if i.opname == "LOAD_GLOBAL"}
+    fixed = (bool, int, float, str, tuple, partial, types.FunctionType)
+    words |= {name: f.__globals__[name] for name in sorted(used & f.__globals__.keys()) if isinstance(f.__globals__[name], fixed)}
     return f"{f.__qualname__} {_code(f.__code__)}{tell(words) if words else ''}"
 
 # %% ../nbs/04_training.ipynb #9876c145
 def _network_words(net: nn.Module, tell: Callable) -> str:
     "Classes, plain settings and shapes, without the weights."
     plain = (bool, int, float, str, list, tuple, dict, types.FunctionType, partial, type(None))
-    settings = lambda m: {k: v for k, v in sorted(vars(m).items()) if k[0] != "_" and k != "training" and isinstance(v, plain)}
+    told = lambda name, v: name[0] != "_" and name != "training" and isinstance(v, plain)
+    settings = lambda m: {name: v for name, v in sorted(vars(m).items()) if told(name, v)}
     parts = [f"{name} {type(m).__name__}{tell(settings(m))}" for name, m in net.named_modules()]
-    return ", ".join(parts + [f"{name} {tuple(v.shape)} {v.dtype} {v.requires_grad}" for name, v in [*net.named_parameters(), *net.named_buffers()]]).strip()
+    values = [*net.named_parameters(), *net.named_buffers()]
+    return ", ".join(parts + [f"{name} {tuple(v.shape)} {v.dtype} {v.requires_grad}" for name, v in values]).strip()
 
 # %% ../nbs/04_training.ipynb #5bf8156f
 def _words(value, seen: dict | None = None) -> str:
     "`value` in words that are the same in every process."
-    if value is None or isinstance(value, (bool, int, float, complex, str, bytes, Path, enum.Enum, np.generic, torch.dtype, torch.device)): return repr(value)
+    plain = (bool, int, float, complex, str, bytes, Path, enum.Enum, np.generic, torch.dtype, torch.device, type(None))
+    if isinstance(value, plain): return repr(value)
     if isinstance(value, type): return f"{value.__module__}.{value.__qualname__}"
     if isinstance(value, types.ModuleType): return value.__name__
-    if isinstance(value, Tensor): value = value.detach().cpu().contiguous(); return f"{value.dtype} {tuple(value.shape)} {hashlib.sha256(value.flatten().view(torch.uint8).numpy()).hexdigest()[:16]}"
-    if isinstance(value, np.ndarray): return f"{value.dtype} {value.shape} {hashlib.sha256(value.tobytes()).hexdigest()[:16]}"
+    if isinstance(value, (Tensor, np.ndarray)):
+        raw = value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy() if isinstance(value, Tensor) else value.tobytes()
+        return f"{value.dtype} {tuple(value.shape)} {hashlib.sha256(raw).hexdigest()[:16]}"
     seen = {} if seen is None else seen
     tell = lambda v: _words(v, seen)
-    if isinstance(value, Mapping): return f"({', '.join(f'{k if isinstance(k, str) else tell(k)}={tell(v)}' for k, v in value.items())})"
+    name = lambda k: k if isinstance(k, str) else tell(k)
+    if isinstance(value, Mapping): return f"({', '.join(f'{name(k)}={tell(v)}' for k, v in value.items())})"
     if isinstance(value, (list, tuple)): return f"[{', '.join(map(tell, value))}]"
     if isinstance(value, (set, frozenset)): return f"{{{', '.join(sorted(map(tell, value)))}}}"
-    if isinstance(value, partial): return tell(value.func) + tell({**{f"argument {i}": v for i, v in enumerate(value.args)}, **dict(sorted(value.keywords.items()))})
+    if isinstance(value, partial):
+        return tell(value.func) + tell({f"argument {i}": v for i, v in enumerate(value.args)} | dict(sorted(value.keywords.items())))
     if id(value) in seen: return f"the {type(value).__name__} above"
     seen[id(value)] = value
     if isinstance(value, types.FunctionType): return _function_words(value, tell)
     if isinstance(value, nn.Module): return _network_words(value, tell)
     if isinstance(value, types.MethodType): return f"{tell(value.__self__)}.{value.__func__.__name__}"
     if hasattr(value, "__qualname__"): return f"{value.__module__}.{value.__qualname__}"
-    return f"{type(value).__qualname__}{tell({k: v for k, v in sorted(getattr(value, '__dict__', {}).items()) if k[0] != '_'})}"
+    inside = {k: v for k, v in sorted(getattr(value, "__dict__", {}).items()) if k[0] != "_"}
+    return f"{type(value).__qualname__}{tell(inside)}"
 
 # %% ../nbs/04_training.ipynb #88efd472
 def _fingerprint(
@@ -151,18 +169,22 @@ def load_checkpoint(
     path: Path | str,   # where `save_checkpoint` wrote
     settings: dict,     # of the training that wants to go on
 ) -> dict | None:       # the state, or None where there is no file
-    "The state to resume from. Raises CheckpointMismatch, naming the settings that differ, OSError for a file that cannot be read, and ValueError for a damaged one."
+    """The state to resume from.
+    Raises CheckpointMismatch, naming the settings that differ, OSError for a file that cannot be read, and ValueError for a damaged one."""
     if not Path(path).exists(): return None
     try:
         with zipfile.ZipFile(path) as file: damaged = file.testzip()
         if damaged: raise ValueError(f"wrong checksum of {damaged}")
         state = torch.load(path, map_location="cpu", weights_only=True)
         saved = dict(json.loads(state["settings"]))
-    except OSError as error: raise OSError(error.errno, f"the checkpoint cannot be read ({error.strerror or error}): move it away to start afresh, or make it readable", str(path)) from error
+    except OSError as error:
+        raise OSError(error.errno, f"the checkpoint cannot be read ({error.strerror or error}): "
+                      f"move it away to start afresh, or make it readable", str(path)) from error
     except Exception as error: raise ValueError(f"{path} is damaged, or no checkpoint ({type(error).__name__}: {error}); move it away to start afresh") from error
     told = lambda s, names: ", ".join(f"{name}={s[name]!r}" if name in s else f"no note of {name}" for name in names)
     if differ := [name for name in sorted(saved.keys() | settings.keys()) if saved.get(name) != settings.get(name)]:
-        raise CheckpointMismatch(f"{path} was written with {told(saved, differ)}; this training has {told(settings, differ)}. "
+        raise CheckpointMismatch(f"{path} was written with {told(saved, differ)}; "
+                                 f"this training has {told(settings, differ)}. "
                                  "Move the file away to start afresh, or restore the settings")
     return state
 
@@ -170,13 +192,16 @@ def load_checkpoint(
 def check_writable(
     path: Path | str,   # of a file that is to be written, perhaps hours from now
 ) -> None:
-    "Make the folder of `path` and try it out. Raises OSError, with the path and the reason, where no file can be put there."
+    """Make the folder of `path` and try it out.
+    Raises OSError, with the path and the reason, where no file can be put there."""
     path = Path(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         if path.is_dir(): raise IsADirectoryError(21, "it is a folder")
         with tempfile.TemporaryFile(dir=path.parent) as file: file.write(b"x"*4096); file.flush()
-    except OSError as error: raise OSError(error.errno, f"nothing can be written there ({error.strerror or error}): free the place, or choose another folder", str(path)) from error
+    except OSError as error:
+        raise OSError(error.errno, f"nothing can be written there ({error.strerror or error}): free the place, "
+                      f"or choose another folder", str(path)) from error
 
 # %% ../nbs/04_training.ipynb #1c8cbf33
 def save_checkpoint(
@@ -184,21 +209,25 @@ def save_checkpoint(
     state: dict,        # tensors, numbers, strings, and lists and dicts of them
     settings: dict,     # fit for JSON
 ) -> None:
-    "Write `state` so that a kill at any moment leaves a loadable file. Raises OSError with the path, the reason and what is left, where it cannot."
+    """Write `state` so that a kill at any moment leaves a loadable file.
+    Raises OSError with the path, the reason and what is left, where it cannot."""
     try:
-        with atomic_write(path) as new, open(new, "wb") as file: torch.save(state | {"settings": json.dumps(settings)}, file)
+        with atomic_write(path) as new, open(new, "wb") as file:
+            torch.save(state | {"settings": json.dumps(settings)}, file)
     except (OSError, RuntimeError) as error:
         reason = error
-        while reason and not isinstance(reason, OSError): reason = reason.__context__     # torch hides the system's error behind its own
+        while reason and not isinstance(reason, OSError): reason = reason.__context__     # torch hides the system's error
         if reason is None: raise
-        kept = "the checkpoint before it is kept, and a new run goes on from there" if Path(path).exists() else "there was none before it"
+        older = Path(path).exists()
+        kept = "the checkpoint before it is kept, and a new run goes on from there" if older else "there was none before it"
         try: kept += f"; {shutil.disk_usage(Path(path).parent).free >> 20} MiB are free"
         except OSError: pass
-        raise OSError(reason.errno, f"the checkpoint could not be written ({reason.strerror or reason}); {kept}", str(path)) from error
+        raise OSError(reason.errno, f"the checkpoint could not be written ({reason.strerror or reason}); "
+                      f"{kept}", str(path)) from error
 
 # %% ../nbs/04_training.ipynb #077dae7e
 def _sweep(folder: Path | str, name: str, before: float) -> None:
-    "Remove what kills have left half written of files whose names begin with `name`, if it was last touched `before` a time."
+    "Remove what kills have left half written of files that begin with `name`, if it was last touched `before` a time."
     for old in Path(folder).glob(f".{glob.escape(name)}.*.partial.*"):
         try:
             if old.stat().st_mtime < before: old.unlink()
@@ -212,7 +241,8 @@ def update_average(
     step: int,            # from 0
     decay: float,         # e.g. 0.998
 ) -> None:
-    "average <- d * average + (1 - d) * model, d = min(decay, (1 + step)/(10 + step)). Raises ValueError for a `decay` outside [0, 1]."
+    """average <- d * average + (1 - d) * model, d = min(decay, (1 + step)/(10 + step)).
+    Raises ValueError for a `decay` outside [0, 1]."""
     if not 0 <= decay <= 1: raise ValueError(f"decay must lie in [0, 1]; got {decay}")
     d = min(decay, (1 + step)/(10 + step)) if step else 0.
     torch._foreach_lerp_(list(average.parameters()), list(model.parameters()), 1 - d)
@@ -252,15 +282,20 @@ def _lost(step: int, loss: float, norm: float, checkpoint) -> str:
 def _check_pictures(batch, numbers: Tensor, step: int, when: str = "") -> None:
     "Raises ValueError for what is no batch of finite floating-point pictures in [0, 1], naming the pictures."
     place = f"step {step}{when}: "
-    if not isinstance(batch, Tensor) or not batch.numel(): raise ValueError(f"{place}a batch must be a tensor (B, 3, H, W), not empty; got {tuple(batch.shape) if isinstance(batch, Tensor) else type(batch).__name__}")
-    if not batch.is_floating_point(): raise ValueError(f"{place}the pictures are {batch.dtype}, not floating-point numbers in [0, 1]: divide bytes by 255")
+    if not isinstance(batch, Tensor) or not batch.numel():
+        raise ValueError(f"{place}a batch must be a tensor (B, 3, H, W), not empty; "
+                         f"got {tuple(batch.shape) if isinstance(batch, Tensor) else type(batch).__name__}")
+    if not batch.is_floating_point():
+        raise ValueError(f"{place}the pictures are {batch.dtype}, not floating-point numbers in [0, 1]: "
+                         f"divide bytes by 255")
     low, high = (v.item() for v in batch.aminmax())
     if -1e-4 <= low and high <= 1 + 1e-4: return
     outside = ~((batch >= -1e-4) & (batch <= 1 + 1e-4)).flatten(1).all(1).cpu()
     which = numbers[outside].tolist() if len(numbers) == len(batch) else outside.nonzero()[:, 0].tolist()
     hint = ("some values are not finite: look at these pictures" if not batch.isfinite().all() else
             "divide by 255" if high > 2 else "(x + 1)/2 turns [-1, 1] into [0, 1]" if low < -.5 else "clamp them")
-    raise ValueError(f"{place}pictures must lie in [0, 1]; number {', '.join(map(str, which[:5]))}{' and more' if len(which) > 5 else ''} lie in [{low:.3g}, {high:.3g}]. {hint[0].upper()}{hint[1:]}")
+    raise ValueError(f"{place}pictures must lie in [0, 1]; number "
+                     f"{', '.join(map(str, which[:5]))}{' and more' if len(which) > 5 else ''} lie in [{low:.3g}, {high:.3g}]. {hint[0].upper()}{hint[1:]}")
 
 # %% ../nbs/04_training.ipynb #90f0c38c
 def report_progress(row: dict, steps: int) -> None:
@@ -272,7 +307,7 @@ def report_progress(row: dict, steps: int) -> None:
 # %% ../nbs/04_training.ipynb #f6a3e61d
 @dataclass
 class Critic:
-    "The opponent in an adversarial training, and how it learns. `train` raises ValueError for settings that cannot work."
+    "The opponent in an adversarial training, and how it learns. `train` raises ValueError for what cannot work."
     net: nn.Module          # changed in place
     lr: float | None = None # peak learning rate; None: the model's. It follows the model's schedule
     steps: int = 1          # steps of the critic for each step of the model
@@ -333,13 +368,15 @@ class Run:
 # %% ../nbs/04_training.ipynb #522ddd0f
 @contextmanager
 def interrupts_wait():   # yields a list: empty until somebody interrupts
-    "Inside, the first SIGINT or SIGTERM is only noted; SIGTERM is sent again at the end. Outside the main thread, where signals cannot be caught, nothing changes."
+    """Inside, the first SIGINT or SIGTERM is only noted; SIGTERM is sent again at the end.
+    Outside the main thread, where signals cannot be caught, nothing changes."""
     asked, before = [], {}
     def note(number, frame):
         if asked: raise KeyboardInterrupt
         asked.append(number)
     if threading.current_thread() is threading.main_thread():
-        before = {number: old for number in (signal.SIGINT, signal.SIGTERM) if (old := signal.getsignal(number)) not in (None, signal.SIG_IGN)}
+        before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+        before = {number: old for number, old in before.items() if old not in (None, signal.SIG_IGN)}
     for number in before: signal.signal(number, note)
     try: yield asked
     finally:
@@ -352,10 +389,14 @@ def _is_number(value) -> bool: return isinstance(value, (int, float)) and not is
 # %% ../nbs/04_training.ipynb #49afdf2a
 def _check_numbers(s: dict) -> None:
     "Raises ValueError, naming the value, for those settings of a training or a recipe in `s` that cannot be meant."
-    wanted = dict.fromkeys(("steps", "batch_size", "save_every", "log_every", "monitor_every", "n_images", "watched", "snapshots", "latent", "width"), (lambda v: type(v) is int and v >= 1, "a whole number of at least 1"))
-    wanted |= dict(seed=(lambda v: type(v) is int, "a whole number"), warmup=(lambda v: _is_number(v) and 0 <= v < math.inf, "0 or more"), lr=(lambda v: _is_number(v) and 0 < v < math.inf, "a positive number"),
-                   clip=(lambda v: _is_number(v) and v > 0, "a positive number"), precision=(lambda v: v in ("auto", "float32"), "'auto' or 'float32'"),
-                   betas=(lambda v: isinstance(v, (list, tuple)) and len(v) == 2 and all(_is_number(b) and 0 <= b < 1 for b in v), "two numbers in [0, 1)"))
+    counts = ("steps", "batch_size", "save_every", "log_every", "monitor_every", "n_images", "watched", "snapshots", "latent", "width")
+    wanted = dict.fromkeys(counts, (lambda v: type(v) is int and v >= 1, "a whole number of at least 1"))
+    pair = lambda v: isinstance(v, (list, tuple)) and len(v) == 2 and all(_is_number(b) and 0 <= b < 1 for b in v)
+    wanted |= dict(seed=(lambda v: type(v) is int, "a whole number"), betas=(pair, "two numbers in [0, 1)"),
+                   warmup=(lambda v: _is_number(v) and 0 <= v < math.inf, "0 or more"),
+                   lr=(lambda v: _is_number(v) and 0 < v < math.inf, "a positive number"),
+                   clip=(lambda v: _is_number(v) and v > 0, "a positive number"),
+                   precision=(lambda v: v in ("auto", "float32"), "'auto' or 'float32'"))
     wanted |= dict.fromkeys(("decay", "ema"), (lambda v: _is_number(v) and 0 <= v <= 1, "a number in [0, 1]"))
     for name, (fits, words) in wanted.items():
         if name in s and not fits(s[name]): raise ValueError(f"{name} must be {words}; got {s[name]!r}")
@@ -372,7 +413,8 @@ def check_settings(
     _check_numbers(s)
     if s["best"] and monitor is None: raise ValueError("best= names a number of the monitor: give monitor= too")
     if not any(p.requires_grad for p in model.parameters()): raise ValueError("the model has no parameters to train")
-    if critic and (type(critic.steps) is not int or critic.steps < 1 or not (critic.lr is None or _is_number(critic.lr) and 0 < critic.lr < math.inf)):
+    pace = critic is None or critic.lr is None or _is_number(critic.lr) and 0 < critic.lr < math.inf
+    if critic and not (type(critic.steps) is int and critic.steps >= 1 and pace):
         raise ValueError(f"a critic makes 1 or more steps at a positive rate; got steps={critic.steps!r}, lr={critic.lr!r}")
 
 # %% ../nbs/04_training.ipynb #2fe0dce3
@@ -400,9 +442,11 @@ def train(
     best: str | None = None,          # name in the monitor's numbers to maximise; None: end with the last weights
     critic: Critic | None = None,     # the opponent in an adversarial training
 ) -> list[dict]:                      # the log: rows of step, images, loss, grad_norm, lr, and the monitor's numbers
-    """Train `model`, resuming from `checkpoint` if there is one. Raises NonFiniteLoss, CheckpointMismatch, ValueError for settings that cannot work and pictures outside [0, 1],
-    and OSError where the checkpoint cannot be written: before the first step, if that can be told."""
-    if not (hasattr(images, "batch") and hasattr(images, "__len__")): raise ValueError(f"images must have a length and .batch(indices), as an ImageSet has; got {type(images).__name__}")
+    """Train `model`, resuming from `checkpoint` if there is one. Raises NonFiniteLoss, CheckpointMismatch,
+    ValueError for settings that cannot work and pictures outside [0, 1], and OSError where the checkpoint cannot be written: before the first step, if that can be told."""
+    if not (hasattr(images, "batch") and hasattr(images, "__len__")):
+        raise ValueError(f"images must have a length and .batch(indices), as an ImageSet has; "
+                         f"got {type(images).__name__}")
     settings = dict(steps=steps, batch_size=batch_size, lr=lr, betas=list(betas), warmup=warmup, decay=decay, clip=clip, ema=ema, seed=seed,
                     precision=precision, n_images=len(images), best=best, monitor_every=monitor_every,
                     **({"critic": dict(lr=critic.lr, steps=critic.steps, **({"alone": True} if critic.alone else {}), parameters=sum(p.numel() for p in critic.net.parameters()))} if critic else {}))
@@ -415,11 +459,14 @@ def train(
     run = Run(model, lr, betas, critic)
     if checkpoint:
         check_writable(checkpoint)
-        settings |= dict(images=_pictures_mark(images), augment=_fingerprint(augment), loss_fn=_fingerprint(loss_fn), model=_fingerprint(model))
+        settings |= {name: _fingerprint(v) for name, v in dict(augment=augment, loss_fn=loss_fn, model=model).items()}
+        settings["images"] = _pictures_mark(images)
         if critic: settings["critic"]["net"] = _fingerprint(critic.net)
     if checkpoint and (state := load_checkpoint(checkpoint, settings)):
         try: run.restore(state)
-        except (KeyError, TypeError, ValueError, RuntimeError) as error: raise ValueError(f"{checkpoint} is damaged: its state does not fit its settings ({error}); move it away to start afresh") from error
+        except (KeyError, TypeError, ValueError, RuntimeError) as error:
+            raise ValueError(f"{checkpoint} is damaged: its state does not fit its settings ({error}); "
+                             f"move it away to start afresh") from error
     since = time.perf_counter()
     with interrupts_wait() as asked:
         while run.step < steps:
@@ -442,7 +489,9 @@ def train(
             if checkpoint and (stop or end or run.step % save_every == 0):
                 run.seconds, since = run.seconds + time.perf_counter() - since, time.perf_counter()
                 save_checkpoint(checkpoint, run.state(), settings)
-            if stop and not end: raise KeyboardInterrupt(f"stopped after step {run.step}; run again to go on from {checkpoint}" if checkpoint else "stopped; nothing was saved")
+            if stop and not end:
+                raise KeyboardInterrupt(f"stopped after step {run.step}; "
+                                        f"run again to go on from {checkpoint}" if checkpoint else "stopped; nothing was saved")
     if checkpoint: _sweep(Path(checkpoint).parent, Path(checkpoint).stem, began)
     model.load_state_dict(run.best["weights"] if run.best else run.average.state_dict())
     model.eval()
@@ -455,12 +504,14 @@ def check_options(
     augmentation: dict | None = None,   # arguments of `data.augment`
     **given,           # arguments that the recipe gives itself, by name: steps, seed, watched
 ) -> None:
-    "Raises ValueError for options that `train` does not have, listing those that are free, and for values that cannot be meant."
+    "Raises ValueError for options that `train` does not have, listing the free ones, and for values that cannot be meant."
     free = set(inspect.signature(train).parameters) - {"model", "loss_fn", "images", "steps", "seed", "augment", "checkpoint", "monitor", "best", *taken}
     if unknown := sorted(set(options) - free): raise ValueError(f"unknown options {unknown}; known: {', '.join(sorted(free))}")
     _check_numbers(options | given)
     try: change_images(torch.zeros(1, 3, 4, 4), torch.Generator(), **(augmentation or {}))
-    except TypeError as error: raise ValueError(f"augmentation={augmentation!r}: {error}; known: {', '.join(list(inspect.signature(change_images).parameters)[2:])}") from error
+    except TypeError as error:
+        raise ValueError(f"augmentation={augmentation!r}: {error}; known: "
+                         f"{', '.join(list(inspect.signature(change_images).parameters)[2:])}") from error
 
 # %% ../nbs/04_training.ipynb #509a3437
 def watched_images(
@@ -468,7 +519,9 @@ def watched_images(
     n: int,      # how many are wanted
 ) -> Tensor:     # (up to n, 3, H, W), the first ones
     "The validation images that a monitor looks at. Raises ValueError where there are none."
-    if min(n, len(source.val)) < 1: raise ValueError(f"{source.name} has no validation images to watch" if n > 0 else f"a monitor must watch 1 image or more; got {n}")
+    if min(n, len(source.val)) < 1:
+        raise ValueError(f"{source.name} has no validation images to watch" if n > 0 else f"a monitor must "
+                         f"watch 1 image or more; got {n}")
     return source.val.batch(torch.arange(min(n, len(source.val))))
 
 # %% ../nbs/04_training.ipynb #248d7503
@@ -486,41 +539,55 @@ def save_weights(
     model: nn.Module,
     about: dict,           # fit for JSON: configuration, data, log; written beside it as .json
 ) -> None:
-    """Weights as float16 safetensors; `about`, and their SHA-256, in a JSON file of the same name. Raises FloatingPointError for a weight that is not finite in float16,
-    OSError, with the path and the reason, where a file cannot be written, and ValueError for a path with another ending."""
+    """Weights as float16 safetensors; `about`, and their SHA-256, in a JSON file of the same name.
+    Raises FloatingPointError for a weight that is not finite in float16, OSError, with the path and the reason,
+    where a file cannot be written, and ValueError for a path with another ending."""
     check_json(about)
-    if Path(path).suffix != ".safetensors": raise ValueError(f"weights go to a file that ends in .safetensors; got {path}")
+    if Path(path).suffix != ".safetensors":
+        raise ValueError(f"weights go to a file that ends in .safetensors; got {path}")
     state = {k: (v.half() if v.is_floating_point() else v).cpu().contiguous() for k, v in model.state_dict().items()}
     for name, value in state.items():
-        if value.is_floating_point() and not value.isfinite().all(): raise FloatingPointError(f"{path} is not written: {name} has a value that is not finite, or that float16 cannot hold")
+        if value.is_floating_point() and not value.isfinite().all():
+            raise FloatingPointError(f"{path} is not written: {name} has a value that is not finite, "
+                                     f"or that float16 cannot hold")
     blob = safetensors.torch.save(state)
     record = json.dumps(about | {"sha256": hashlib.sha256(blob).hexdigest()}, indent=1) + "\n"
     try:
-        with atomic_write(path) as weights, atomic_write(Path(path).with_suffix(".json")) as beside: weights.write_bytes(blob); beside.write_text(record)   # the record moves first: where there are weights there is one
-    except OSError as error: raise OSError(error.errno, f"the weights could not be written ({error.strerror or error}): free some space, or choose another folder", str(path)) from error
+        with atomic_write(path) as weights, atomic_write(Path(path).with_suffix(".json")) as beside:
+            weights.write_bytes(blob); beside.write_text(record)      # the record moves first: where there are weights there is one
+    except OSError as error:
+        raise OSError(error.errno, f"the weights could not be written ({error.strerror or error}): "
+                      f"free some space, or choose another folder", str(path)) from error
 
 # %% ../nbs/04_training.ipynb #d81b4855
 def load_weights(
     path: Path | str,    # written by `save_weights`
     model: nn.Module,    # of the same shape; changed in place, in eval mode afterwards
 ) -> dict:               # what was written about it; empty if the .json is missing
-    """Load float16 weights into `model`. Raises FileNotFoundError, or ValueError, which leaves the model as it was: for a damaged file, one that the record beside it does not belong to,
-    parameters that do not fit (named), and values that are not finite."""
+    """Load float16 weights into `model`. Raises FileNotFoundError, or ValueError, which leaves the model as it was:
+    for a damaged file, one that the record beside it does not belong to, parameters that do not fit (named), and values that are not finite."""
     path, about = Path(path), Path(path).with_suffix(".json")
     if not path.exists(): raise FileNotFoundError(f"no weights at {path}")
     anew = "fetch both files again, or delete both to train anew"
     try: blob = path.read_bytes(); state = safetensors.torch.load(blob)
     except Exception as error: raise ValueError(f"{path} is damaged, or no safetensors file ({error}); fetch it again, or delete it to train anew") from error
     try: record = dict(json.loads(about.read_text())) if about.exists() else {}
-    except (OSError, ValueError, TypeError) as error: raise ValueError(f"{about} is damaged, or no record of weights ({error}); {anew}") from error
+    except (OSError, ValueError, TypeError) as error:
+        raise ValueError(f"{about} is damaged, or no record of weights ({error}); {anew}") from error
     if (noted := record.pop("sha256", None)) and noted != hashlib.sha256(blob).hexdigest():
-        raise ValueError(f"{path} is damaged, or {about.name} is the record of other weights (it notes the SHA-256 {noted[:12]}..., the file has {hashlib.sha256(blob).hexdigest()[:12]}...); {anew}")
+        raise ValueError(f"{path} is damaged, or {about.name} is the record of other weights (it notes the "
+                         f"SHA-256 {noted[:12]}..., the file has {hashlib.sha256(blob).hexdigest()[:12]}...); {anew}")
     wanted = model.state_dict()
-    wrong = sorted(k for k in wanted.keys() | state.keys() if k not in wanted or k not in state or wanted[k].shape != state[k].shape)
-    if wrong: raise ValueError(f"{path} holds another network: {len(wrong)} of {len(wanted)} parameters do not fit, e.g. {wrong[0]}")
+    fits = lambda k: k in wanted and k in state and wanted[k].shape == state[k].shape
+    wrong = sorted(k for k in wanted.keys() | state.keys() if not fits(k))
+    if wrong:
+        raise ValueError(f"{path} holds another network: {len(wrong)} of {len(wanted)} parameters do not fit, "
+                         f"e.g. {wrong[0]}")
     for name, value in state.items():
-        if value.is_floating_point() != wanted[name].is_floating_point(): raise ValueError(f"{path} holds {name} as {value.dtype}, where {wanted[name].dtype} is wanted; {anew}")
-        if value.is_floating_point() and not value.isfinite().all(): raise ValueError(f"{path} holds values of {name} that are not finite; {anew}")
+        if value.is_floating_point() != wanted[name].is_floating_point():
+            raise ValueError(f"{path} holds {name} as {value.dtype}, where {wanted[name].dtype} is wanted; {anew}")
+        if value.is_floating_point() and not value.isfinite().all():
+            raise ValueError(f"{path} holds values of {name} that are not finite; {anew}")
     model.load_state_dict(state)
     model.eval()
     return record
@@ -533,22 +600,29 @@ def train_or_load(
     fit: Callable,           # (model, checkpoint path) -> log; trains in place
     folders: list,           # directories to look in, in order; new weights go to the last
 ) -> dict:                   # the record: config, log, seconds, file name, and whether it was loaded ("cached")
-    """Load the weights that `config` describes, or train and save them. `model` ends in eval mode, its weights rounded to float16.
-    Raises ValueError for weights that are damaged, without record or with that of another training, and OSError, before anything is trained, where the last folder cannot be written to."""
-    if isinstance(folders, (str, Path)) or not len(folders): raise ValueError(f"folders must be a list of one or more folders; got {folders!r}")
+    """Load the weights that `config` describes, or train and save them. `model` ends in eval mode, rounded to float16.
+    Raises ValueError for weights that are damaged, without record or with that of another training, and OSError,
+    before anything is trained, where the last folder cannot be written to."""
+    if isinstance(folders, (str, Path)) or not len(folders):
+        raise ValueError(f"folders must be a list of one or more folders; got {folders!r}")
     stem = f"{name}-{config_hash(config)}"
     for folder in folders:
         path = Path(folder)/f"{stem}.safetensors"
         if not path.exists(): continue
-        if "log" not in (record := load_weights(path, model)): raise ValueError(f"{path} has no record beside it: restore its .json, or delete it to train anew")
-        if config_hash(record.get("config")) != config_hash(config): raise ValueError(f"{path} holds what another training gave, as its .json says: give it its own name back, or delete both to train anew")
+        if "log" not in (record := load_weights(path, model)):
+            raise ValueError(f"{path} has no record beside it: restore its .json, or delete it to train anew")
+        if config_hash(record.get("config")) != config_hash(config):
+            raise ValueError(f"{path} holds what another training gave, as its .json says: "
+                             f"give it its own name back, or delete both to train anew")
         return record | {"file": path.name, "cached": True}
     checkpoint, since, began = Path(folders[-1])/f"{stem}.checkpoint.pt", time.perf_counter(), time.time()
     check_writable(path); check_writable(checkpoint)
     log = fit(model, checkpoint)
     record = dict(config=config, log=log, seconds=round(time.perf_counter() - since, 1))
     try: save_weights(path, model, record)
-    except OSError as error: raise OSError(error.errno, f"{error.strerror}; the training is finished and kept in {checkpoint}: run again to save it" if checkpoint.exists() else error.strerror, str(path)) from error
+    except OSError as error:
+        raise OSError(error.errno, f"{error.strerror}; the training is finished and kept in {checkpoint}: "
+                      f"run again to save it" if checkpoint.exists() else error.strerror, str(path)) from error
     checkpoint.unlink(missing_ok=True)
     _sweep(folders[-1], stem, began)
     return load_weights(path, model) | {"file": path.name, "cached": False}
