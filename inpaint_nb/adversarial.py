@@ -21,7 +21,7 @@ from .attacks import fgsm, frozen, pgd
 from .cglow import ConditionalGlow, dequantized, likelihood_loss, masked_input, mean_of_samples
 from .core import seeded
 from .data import ImageSource, augment
-from .training import check_options, joined_logs, train, train_or_load
+from .training import check_options, joined_logs, train, train_or_load, watched_images
 
 # %% ../nbs/13_adversarial_training.ipynb #72d87bd4
 TARGETS = ("sample", "mean", "zero", "truth")
@@ -37,8 +37,11 @@ def attack_target(
     seed: int = 0,        # of the attacker's noise, which is not the noise of the prediction that is scored
     first: int = 0,       # number of the first picture
 ) -> Tensor:              # (B, 3, h, w) in [0, 1], no gradient
-    "The y' of an attack, frozen for its duration. Raises ValueError for an unknown target."
+    """The y' of an attack, frozen for its duration.
+    Raises ValueError for an unknown target, and for a mean of no samples."""
     if target not in TARGETS: raise ValueError(f"unknown attack target {target!r}; known: {', '.join(TARGETS)}")
+    if type(samples) is not int or samples < 1:
+        raise ValueError(f"samples must be a whole number of at least 1; got {samples!r}")
     if target == "truth": return truth.detach()
     m, t = dict(sample=(1, 1.), mean=(samples, 1.), zero=(1, 0.))[target]
     return mean_of_samples(model.sample(x, m, t, seed=f"attack {seed}", first=first))
@@ -73,13 +76,17 @@ def adversarial_loss(
     pgd_steps: int = 5,                     # of "pgd"
 ) -> Callable:                              # (model, images, generator) -> bits/dim, for `train`
     """Adversarial training in situ (adversarial paper, section 4): the attacked input replaces the clean one, the training target stays the truth.
-    Raises ValueError for unknown targets or attacks, and for an `adv_frac` outside (0, 1]."""
+    Raises ValueError for unknown targets or attacks, for an `eps` outside [0, 1] or an `adv_frac` outside (0, 1],
+    and for PGD without steps."""
     if isinstance(targets, str): targets = (targets,)
     if not (isinstance(eps, (int, float)) and 0 <= eps <= 1): raise ValueError(f"eps must lie in [0, 1]; got {eps!r}. For 8 steps of 255 write 8/255")
     unknown = set(targets) - set(TARGETS)
     if unknown or not targets: raise ValueError(f"unknown attack targets {sorted(unknown)}; known: {', '.join(TARGETS)}")
     if attack not in ("fgsm", "fgsm_random_start", "pgd"): raise ValueError(f"unknown attack {attack!r}; known: fgsm, fgsm_random_start, pgd")
-    if not 0 < adv_frac <= 1: raise ValueError(f"adv_frac must lie in (0, 1]; got {adv_frac}")
+    if type(pgd_steps) is not int or pgd_steps < 1:
+        raise ValueError(f"pgd_steps must be a whole number of at least 1; got {pgd_steps!r}")
+    if not (isinstance(adv_frac, (int, float)) and 0 < adv_frac <= 1):
+        raise ValueError(f"adv_frac must lie in (0, 1]; got {adv_frac}")
 
     def loss_fn(model, images, generator):
         x, y = masked_input(images, model.mask), model.hole_of(images)
@@ -108,7 +115,13 @@ def overfitting_monitor(
     jump: float = 1.5,        # dB by which the gap may exceed the smallest seen so far
 ) -> Callable:                # (model, step) -> numbers, for `train`: dB of hole PSNR, bits/dim of the truth, nats of the objective, a cosine
     """Clean, FGSM and PGD bits/dim and hole PSNR on the probe batch, the cosine of the two perturbations, and the gap in dB.
-    Warns with CatastrophicOverfitting when the gap jumps."""
+    Warns with CatastrophicOverfitting when the gap jumps.
+    Raises ValueError for no pictures, an unknown target, and numbers that cannot be meant."""
+    if not len(images) or target not in TARGETS:
+        raise ValueError(f"watch one picture or more under one of the targets {', '.join(TARGETS)}; "
+                         f"got {len(images)} and {target!r}")
+    if not (0 <= eps <= 1 and type(steps) is int and steps >= 1 and 0 <= jump < math.inf):
+        raise ValueError(f"eps lies in [0, 1], steps is 1 or more, jump 0 dB or more; got {eps!r}, {steps!r}, {jump!r}")
     smallest = math.inf
 
     def monitor(model, step):
@@ -134,7 +147,8 @@ def overfitting_monitor(
 # %% ../nbs/13_adversarial_training.ipynb #f15d7557
 @dataclass(frozen=True)
 class Recipe:
-    "How a conditional Glow is trained. `start` is the recipe of the model whose weights it begins with."
+    """How a conditional Glow is trained. `start` is the recipe of the model whose weights it begins with.
+    Raises ValueError for what is unknown or cannot be meant."""
     source: ImageSource                  # trains on .train, watches .val
     network: dict                        # arguments of ConditionalGlow
     steps: int                           # optimiser steps
@@ -147,7 +161,7 @@ class Recipe:
 
     def __post_init__(self):
         adversarial_loss(**(self.adversarial or {}))       # complains now, not after the trunk is trained
-        check_options(self.options, taken=("critic",))
+        check_options(self.options, ("critic",), self.augmentation, steps=self.steps, seed=self.seed, watched=self.watched)
         if self.start is not None and self.start.network != self.network: raise ValueError("start is the recipe of another network: give both the same")
 
     def config(self) -> dict:
@@ -157,21 +171,24 @@ class Recipe:
                     **({"watched": self.watched} if self.adversarial is not None and self.watched < 64 else {}))    # decides which weights are kept
 
     def monitor(self) -> Callable:
-        "Validation bits/dim for regular training, the overfitting monitor for robust training."
-        n = min(self.watched, len(self.source.val))
-        if n < 1: raise ValueError(f"{self.source.name} has no validation images to watch")
-        if self.adversarial is not None: return overfitting_monitor(self.source.val.batch(torch.arange(min(64, n))), self.adversarial.get("eps", 8/255))
-        images = self.source.val.batch(torch.arange(n))
+        """Validation bits/dim for regular training, the overfitting monitor for robust training.
+        Raises ValueError where there is nothing to watch."""
+        images = watched_images(self.source, self.watched)
+        if self.adversarial is not None: return overfitting_monitor(images[:64], self.adversarial.get("eps", 8/255))
         return lambda model, step: dict(val_bits=mean_bits(model, images))
 
     def fit(self, model: nn.Module, checkpoint, folders: list) -> list[dict]:
-        "Train `model`; where the recipe starts from another one, get that first. Returns the log, that of the start included."
-        robust, before = self.adversarial is not None, []
+        """Train `model`; where the recipe starts from another one, get that first. Returns the log, the start's included.
+        Raises ValueError, before that, without validation images, and for pictures of another size."""
+        robust, before, monitor = self.adversarial is not None, [], self.monitor()
+        if model.size != self.source.size:
+            raise ValueError(f"a network for {model.size} pixels cannot be trained on {self.source.name} with "
+                             f"{self.source.size}")
         if self.start:
             start, record = self.start.model(folders, model.mask.device)
             model.load_state_dict(start.state_dict()); before = record["log"]
         log = train(model, adversarial_loss(**self.adversarial) if robust else likelihood_loss, self.source.train, steps=self.steps, seed=self.seed,
-                    augment=None if self.augmentation is None else partial(augment, **self.augmentation), checkpoint=checkpoint, monitor=self.monitor(), best="pgd_psnr" if robust else None, **self.options)
+                    augment=None if self.augmentation is None else partial(augment, **self.augmentation), checkpoint=checkpoint, monitor=monitor, best="pgd_psnr" if robust else None, **self.options)
         return joined_logs(before, log)
 
     def model(self, folders: list, device="cpu") -> tuple[nn.Module, dict]:
@@ -187,6 +204,7 @@ def mean_bits(
     model: nn.Module,   # a ConditionalGlow
     images: Tensor,     # (B, 3, S, S) in [0, 1]
 ) -> float:
-    "Mean bits/dim of the holes of `images`."
+    "Mean bits/dim of the holes of `images`. Raises ValueError where there are none."
+    if not len(images): raise ValueError("there is no mean over no images")
     parts = [model.bits_per_dim(masked_input(part, model.mask), dequantized(model.hole_of(part))) for part in images.to(model.mask.device).split(50)]
     return torch.cat(parts).mean().item()

@@ -24,7 +24,7 @@ from .data import ImageSource, augment
 from .flows import at_least_float32
 from .gan import critic_loss, current_weights, frozen, generator_loss, start_dcgan
 from .inpainter import evaluating, signed, unsigned
-from .training import Critic, check_options, keyed_generator, train, train_or_load
+from .training import Critic, check_options, keyed_generator, train, train_or_load, watched_images
 
 # %% ../nbs/35_dcgan.ipynb #9d8c4344
 def stage_widths(
@@ -33,12 +33,14 @@ def stage_widths(
 ) -> list[int]:   # channels at size/2, size/4, ..., 4
     "Channels of each stage, doubled at each halving, three times at most. Raises ValueError for another size, or no channel."
     if type(size) is not int or size < 16 or size & (size - 1): raise ValueError(f"size must be a power of 2 and at least 16; got {size!r}")
-    if width < 1: raise ValueError(f"width must be at least 1; got {width}")
+    if type(width) is not int or width < 1:
+        raise ValueError(f"width must be a whole number of at least 1; got {width!r}")
     return [width*min(8, 2**i) for i in range(size.bit_length() - 3)]
 
 # %% ../nbs/35_dcgan.ipynb #5c5c5fcc
 class DCGANGenerator(nn.Module):
-    "z (B, latent) in [-1, 1] -> pictures (B, 3, size, size) in [0, 1] (Radford et al. 2016). Raises ValueError for a size that is no power of 2."
+    """z (B, latent) in [-1, 1] -> pictures (B, 3, size, size) in [0, 1] (Radford et al. 2016).
+    Raises ValueError for a size that is no power of 2, for no channels, numbers or kernel, and another shape of z."""
     def __init__(
         self,
         width: int = 64,     # channels at half the resolution; 2, 4, 8 times as many below
@@ -47,6 +49,8 @@ class DCGANGenerator(nn.Module):
         kernel: int = 5,     # side of the transposed convolutions' kernels
     ):
         super().__init__()
+        if bad := {k: v for k, v in dict(latent=latent, kernel=kernel).items() if type(v) is not int or v < 1}:
+            raise ValueError(f"latent and kernel must be whole numbers of at least 1; got {bad}")
         self.latent, self.size, widths = latent, size, stage_widths(size, width)[::-1]
         self.project = nn.Linear(latent, widths[0]*16, bias=False)
         stages = [nn.BatchNorm2d(widths[0]), nn.ReLU()]
@@ -58,6 +62,8 @@ class DCGANGenerator(nn.Module):
         nn.init.normal_(self.project.weight, 0, .02)
 
     def forward(self, z: Tensor) -> Tensor:
+        if z.ndim != 2 or z.shape[1] != self.latent:
+            raise ValueError(f"z must be (B, {self.latent}); got {tuple(z.shape)}")
         h = self.project(z).view(len(z), -1, 4, 4).contiguous(memory_format=torch.channels_last)
         return unsigned(at_least_float32(self.stages(h)).tanh())
 
@@ -67,7 +73,8 @@ def draw_latents(
     latent: int,                 # numbers in each
     generator: torch.Generator,  # source of randomness
 ) -> Tensor:                     # (n, latent), on the CPU
-    "Noise for a generator, uniform in [-1, 1]."
+    "Noise for a generator, uniform in [-1, 1]. Raises ValueError for none."
+    if min(n, latent) < 1: raise ValueError(f"n and latent must be at least 1; got {n} and {latent}")
     return signed(torch.rand(n, latent, generator=generator))
 
 # %% ../nbs/35_dcgan.ipynb #6162320c
@@ -84,6 +91,8 @@ class DCGANDiscriminator(nn.Module):
     ):
         super().__init__()
         if norm not in NORMS: raise ValueError(f"norm must be one of {', '.join(NORMS)}; got {norm!r}")
+        if type(kernel) is not int or kernel < 1:
+            raise ValueError(f"kernel must be a whole number of at least 1; got {kernel!r}")
         self.size, self.normalises_batches, widths = size, norm == "batch", stage_widths(size, width)
         stages = []
         for a, b in zip([3, *widths], widths):
@@ -96,6 +105,8 @@ class DCGANDiscriminator(nn.Module):
         self.linear = spectral_norm(linear) if norm == "spectral" else linear
 
     def forward(self, images: Tensor, mask: Tensor | None = None) -> Tensor:
+        if images.ndim != 4 or images.shape[1] != 3:
+            raise ValueError(f"images must be (B, 3, {self.size}, {self.size}); got {tuple(images.shape)}")
         if images.shape[-2:] != (self.size,)*2: raise ValueError(f"this critic was built for pictures of {self.size}x{self.size}, got {images.shape[-2]}x{images.shape[-1]}")
         return self.linear(self.stages(signed(images).contiguous(memory_format=torch.channels_last)).flatten(1))
 
@@ -122,7 +133,10 @@ def recompute_batchnorm(
     latents: Tensor,    # (N, latent); 8 batches or more
     batch: int = 64,    # at a time
 ) -> nn.Module:         # the same
-    "Measure the statistics of all batch normalisations anew, as a plain mean over batches."
+    """Measure the statistics of all batch normalisations anew, as a plain mean over batches.
+    Raises ValueError without latents, or for an empty batch."""
+    if not len(latents) or batch < 1:
+        raise ValueError(f"statistics need 1 or more latents in batches of 1 or more; got {len(latents)} and {batch}")
     update_bn(latents.to(next(net.parameters())).split(batch), net)
     return net
 
@@ -131,7 +145,12 @@ def frechet_distance(
     a: Tensor,   # features, (N, k), N > 1
     b: Tensor,   # features, (M, k)
 ) -> float:
-    "Squared Fréchet (2-Wasserstein) distance between the Gaussians fitted to two clouds (Heusel et al. 2017, Eq. 6)."
+    """Squared Fréchet (2-Wasserstein) distance between the Gaussians fitted to two clouds (Heusel et al. 2017, Eq. 6).
+    Raises ValueError for too few features, others, or some that are not finite."""
+    if a.ndim != 2 or b.ndim != 2 or a.shape[1] != b.shape[1] or min(len(a), len(b)) < 2:
+        raise ValueError(f"two clouds are (N, k) and (M, k) with N, M > 1; got {tuple(a.shape)} and {tuple(b.shape)}")
+    if not (a.isfinite().all() and b.isfinite().all()):
+        raise ValueError("a distance needs finite features: some are NaN or infinite")
     a, b = a.double(), b.double()
     A, B = torch.cov(a.T).reshape(a.shape[1], -1), torch.cov(b.T).reshape(a.shape[1], -1)
     values, axes = torch.linalg.eigh(A)
@@ -164,13 +183,17 @@ def pixel_frechet(
     mean, directions = basis or principal_components(reference, components)
     if len(samples) < 2: raise ValueError("a distance between clouds needs at least 2 samples")
     a, b = ((x.detach().flatten(1).float() - mean) @ directions for x in (samples, reference))
-    return frechet_distance(a, b)/b.double().var(0).sum().item()
+    if not (spread := b.double().var(0).sum().item()) > 0:
+        raise ValueError("the reference pictures are all alike: there is no variance to measure the distance by")
+    return frechet_distance(a, b)/spread
 
 # %% ../nbs/35_dcgan.ipynb #a5b248b5
 class Filmed(nn.Module):
     "A generator with pictures of how its samples changed: `samples` (snapshots, shown, 3, S, S), bytes, and the `steps` they were painted after."
     def __init__(self, generator: DCGANGenerator, snapshots: int = 8, shown: int = 16):
         super().__init__()
+        if min(snapshots, shown) < 1:
+            raise ValueError(f"snapshots and shown must be at least 1; got {snapshots} and {shown}")
         self.generator, self.latent = generator, generator.latent
         self.register_buffer("samples", torch.zeros(snapshots, shown, 3, generator.size, generator.size, dtype=torch.uint8))
         self.register_buffer("steps", torch.zeros(snapshots, dtype=torch.long))
@@ -193,7 +216,10 @@ def sample(
     z: Tensor,          # (N, latent)
     batch: int = 64,    # at a time
 ) -> Tensor:            # (N, 3, S, S) in [0, 1], on the CPU
-    "Paint `z`, each independently of the others (batch normalisation with its running statistics)."
+    """Paint `z`, each independently of the others (batch normalisation with its running statistics).
+    Raises ValueError for no z, or an empty batch."""
+    if not len(z) or batch < 1:
+        raise ValueError(f"1 or more z are painted in batches of 1 or more; got {len(z)} and {batch}")
     with evaluating(net): return torch.cat([net(part.to(next(net.parameters()))).cpu() for part in z.split(batch)])
 
 # %% ../nbs/35_dcgan.ipynb #60648594
@@ -236,7 +262,7 @@ def fit_dcgan(
 ) -> list[dict]:             # the log
     "Train both; the generator ends averaged, its statistics recomputed."
     source, film = recipe.source, players.film
-    watched = source.val.batch(torch.arange(min(recipe.watched, len(source.val))))
+    watched = watched_images(source, recipe.watched)
     changes = None if recipe.augmentation is None else partial(augment, **recipe.augmentation)
     often = dict(monitor_every=max(1, recipe.steps//recipe.snapshots))      # a snapshot for each part of the training
     log = train(film, sampling_loss(recipe.smooth), source.train, steps=recipe.steps, seed=recipe.seed, augment=changes, critic=Critic(players.critic), checkpoint=checkpoint,
@@ -262,8 +288,9 @@ class DCGANRecipe:
     watched: int = 500                   # validation pictures that the distance is taken to
 
     def __post_init__(self):
-        check_options(self.options, taken=("critic",)); sampling_loss(self.smooth); self.build()
-        if min(self.snapshots, self.latent) < 1: raise ValueError(f"snapshots and latent must be at least 1; got {self.snapshots} and {self.latent}")
+        numbers = {name: getattr(self, name) for name in ("steps", "seed", "watched", "snapshots", "latent", "width")}
+        check_options(self.options, ("critic",), self.augmentation, **numbers); sampling_loss(self.smooth); self.build()
+        if not len(self.source.val): watched_images(self.source, self.watched)      # says that there are none
         if min(self.watched, len(self.source.val)) < 2: raise ValueError(f"the distance to validation pictures needs at least 2 of them; {self.source.name} has {len(self.source.val)}")
 
     def config(self) -> dict:

@@ -6,13 +6,15 @@
 __all__ = ['SYMMETRY', 'importance_weights', 'mirror', 'symmetry_loss', 'Symmetric', 'mirror_score']
 
 # %% ../nbs/37_symmetry.ipynb #7a7087ff
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from .classical import ready
 from .inpainter import Inpainter, erased
-from .inpainter_training import NETWORKS
+from .inpainter_training import NETWORKS, check_network
 from .masks import check_mask
 
 # %% ../nbs/37_symmetry.ipynb #3cf6aa8d
@@ -43,8 +45,18 @@ def symmetry_loss(
     mode: str = "mirrored_weight",      # one of SYMMETRY
     mean: bool = False,                 # divide by the sum of the squared weights, for networks whose losses are means
 ) -> Tensor:                            # (B,), in units of [-1, 1]
-    "The second term of Eq. 3 of the comparison paper, for each picture. Raises ValueError for an unknown mode."
+    """The second term of Eq. 3 of the comparison paper, for each picture.
+    Raises ValueError for an unknown mode, other shapes, and weights that are negative or not finite."""
     if mode not in SYMMETRY: raise ValueError(f"mode must be one of {', '.join(SYMMETRY)}; got {mode!r}")
+    if pred.shape != known.shape or pred.ndim != 4:
+        raise ValueError(f"pred and known must both be (B, 3, H, W); got {tuple(pred.shape)} and {tuple(known.shape)}")
+    for name, plane in dict(mask=mask, weight_map=weight_map).items():
+        fits = plane is None or plane.ndim == 4 and len(plane) in (1, len(pred)) and plane.shape[1:] == (1, *pred.shape[2:])
+        if not fits:
+            raise ValueError(f"{name} must be (B or 1, 1, H, W) for pictures {tuple(pred.shape)}; "
+                             f"got {tuple(plane.shape)}")
+    if weight_map is not None and not (weight_map.min() >= 0 and weight_map.isfinite().all()):
+        raise ValueError("weight_map must be finite and not negative")
     if weight_map is None: weight_map = mask if mode == "self" else importance_weights(mask)
     weight = (mirror(weight_map) if mode == "mirrored_weight" else weight_map).to(pred)
     other = pred if mode == "self" else erased(known.to(pred), mask.to(pred))
@@ -63,10 +75,12 @@ class Symmetric(Inpainter):
         window: int | None = None,       # of `importance_weights`; None: all known pixels count alike
     ):
         super().__init__()
-        if isinstance(network, str) and network not in NETWORKS: raise ValueError(f"unknown network {network!r}; known: {', '.join(NETWORKS)}")
+        if isinstance(network, str): check_network(network, arguments or {})
+        elif not isinstance(network, Inpainter):
+            raise ValueError(f"network must be an Inpainter or a name in {', '.join(NETWORKS)}; got {network!r}")
         if arguments and not isinstance(network, str): raise ValueError("arguments are for a network given by name; this one is built already")
         if mode not in SYMMETRY: raise ValueError(f"mode must be one of {', '.join(SYMMETRY)}; got {mode!r}")
-        if not weight >= 0: raise ValueError(f"weight must not be negative; got {weight}")
+        if not 0 <= weight < math.inf: raise ValueError(f"weight must not be negative, and finite; got {weight}")
         if window is not None: importance_weights(torch.eye(2)[None, None], window)
         self.net, self.weight, self.mode, self.window = NETWORKS[network](**(arguments or {})) if isinstance(network, str) else network, weight, mode, window
         self.multiple, self.adversarial, self.optimiser = self.net.multiple, self.net.adversarial, self.net.optimiser

@@ -1,4 +1,4 @@
-"A training killed by SIGKILL, at whatever moment, leaves a checkpoint that loads, and resuming it ends in the very weights of the run that was never killed."
+"A training that is killed, asked to end or out of disk, at whatever moment, leaves a checkpoint that loads, and resuming it ends in the very weights of the run that was never disturbed."
 import json
 import math
 import multiprocessing
@@ -6,9 +6,12 @@ import os
 import random
 import signal
 import time
+from pathlib import Path
 
 import pytest
 import torch
+
+resource = pytest.importorskip("resource", reason="this system has no limits on files")
 
 from inpaint_nb.cglow import ConditionalGlow, likelihood_loss
 from inpaint_nb.core import seeded
@@ -27,21 +30,25 @@ class Faces:
     def batch(self, indices): return self.images[indices]
 
 
-def run_training(folder: str, save_every: int) -> None:
-    "A small training in a process of its own; each step it begins is a byte in the file `begun`, so that another process can take aim."
+def run_training(folder: str, save_every: int, full_after: int | None = None) -> None:
+    """A small training in a process of its own; each step it begins is a byte in the file `begun`, so that another process can take aim.
+    After step `full_after`, a multiple of 7, no file can grow beyond 2000 bytes; what the training says to that is in the file `error`."""
     torch.set_num_threads(1)
     with seeded(3): model = ConditionalGlow(32, 16, steps=1, widths=(24, 24, 24), features=(16, 16, 16), code=32)
     start = {k: v.clone() for k, v in model.state_dict().items()}
-    begun = os.open(f"{folder}/begun", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    begun = open(f"{folder}/begun", "ab", buffering=0)
 
     def loss(model, images, generator):
-        os.write(begun, b".")
+        begun.write(b".")
         return likelihood_loss(model, images, generator)
 
-    def monitor(model, step): return dict(score=math.sin(2*step) - 1e-3*sum(p.square().sum().item() for p in model.parameters()))
+    def monitor(model, step):
+        if step == full_after: resource.setrlimit(resource.RLIMIT_FSIZE, (2000, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))
+        return dict(score=math.sin(2*step) - 1e-3*sum(p.square().sum().item() for p in model.parameters()))
 
-    log = train(model, loss, Faces(), steps=STEPS, batch_size=BATCH, seed=5, warmup=5, augment=augment, checkpoint=f"{folder}/run.pt",
-                save_every=save_every, log_every=4, monitor=monitor, monitor_every=7, best="score")
+    try: log = train(model, loss, Faces(), steps=STEPS, batch_size=BATCH, seed=5, warmup=5, augment=augment, checkpoint=f"{folder}/run.pt",
+                     save_every=save_every, log_every=4, monitor=monitor, monitor_every=7, best="score")
+    except OSError as error: Path(folder, "error").write_text(str(error)); raise SystemExit(7)
     torch.save(dict(start=start, end=model.state_dict(), log=json.dumps(log)), f"{folder}/done.partial")
     os.replace(f"{folder}/done.partial", f"{folder}/done.pt")
 
@@ -156,3 +163,24 @@ def test_killed_while_a_checkpoint_is_written(fork, undisturbed, tmp_path):
         if hits == 3 or reached >= STEPS: break
     assert hits, "no kill hit the writing of a checkpoint"
     assert_same(finish(fork(str(tmp_path), 1), tmp_path), undisturbed)
+    assert not list(tmp_path.glob(".run.*")), "what the kills left half written is still there"
+
+
+def test_asked_to_end(fork, undisturbed, tmp_path):
+    process = fork(str(tmp_path), STEPS)                    # which saves nothing of its own accord before the end
+    wait(process, lambda: begun(tmp_path) > 5)
+    process.terminate(); process.join(PATIENCE)
+    assert process.exitcode == -signal.SIGTERM, "it ended, but not as the signal wants it"
+    assert checkpoint_step(tmp_path) == begun(tmp_path) < STEPS, "the step in hand is not saved"
+    assert_same(finish(fork(str(tmp_path), STEPS), tmp_path), undisturbed)
+    assert begun(tmp_path) == STEPS, "a step was done twice"
+
+
+def test_disk_full(fork, undisturbed, tmp_path):
+    process = fork(str(tmp_path), 2, 7)
+    process.join(PATIENCE)
+    assert process.exitcode == 7
+    said = (tmp_path/"error").read_text()
+    assert str(tmp_path/"run.pt") in said and "File too large" in said and "the checkpoint before it is kept" in said
+    assert checkpoint_step(tmp_path) == 6 and not list(tmp_path.glob(".run.*"))
+    assert_same(finish(fork(str(tmp_path), 2), tmp_path), undisturbed)
