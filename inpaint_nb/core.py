@@ -50,7 +50,9 @@ def is_repo_root(
 # %% ../nbs/00_core.ipynb #67b06755
 def _installed_from() -> Path | None:
     "The directory that pip installed this package from, as it recorded it; None when there is no such record."
-    try: url = urlsplit(json.loads(importlib.metadata.distribution("inpaint_nb").read_text("direct_url.json") or "{}").get("url", ""))
+    try:
+        record = importlib.metadata.distribution("inpaint_nb").read_text("direct_url.json")
+        url = urlsplit(json.loads(record or "{}").get("url", ""))
     except (importlib.metadata.PackageNotFoundError, ValueError, AttributeError): return None
     return Path(url2pathname(url.path)) if url.scheme == "file" else None
 
@@ -78,7 +80,7 @@ def _whole(
     "A whole number, of Python's or NumPy's. Raises ValueError for a truth value, a fraction, text, or a number out of range."
     fits = isinstance(value, numbers.Real) and not isinstance(value, bool) and math.isfinite(value) and int(value) == value
     if fits and (low is None or value >= low) and (high is None or value <= high): return int(value)
-    span = f" from {low} to {high}" if None not in (low, high) else f" of at least {low}" if low is not None else f" up to {high}" if high is not None else ""
+    span = f" from {low} to {high}" if None not in (low, high) else f" of at least {low}" if low is not None else ""
     raise ValueError(f"{name} must be a whole number{unit and ' ' + unit}{span}; got {value!r}")
 
 # %% ../nbs/00_core.ipynb #e147fdec
@@ -88,12 +90,14 @@ def _indices(
     what: str = "images",
 ) -> torch.Tensor:       # (K,), int64, as they were given
     "Positions in a set of `n`. Raises ValueError for truth values and fractions, IndexError for a position out of range."
-    given = list(indices) if isinstance(indices, (Iterable, range)) and not isinstance(indices, (torch.Tensor, np.ndarray, str, bytes)) else indices
+    as_it_is = (torch.Tensor, np.ndarray, str, bytes)
+    given = list(indices) if isinstance(indices, Iterable) and not isinstance(indices, as_it_is) else indices
     try: idx = torch.as_tensor(given)
-    except (TypeError, ValueError, RuntimeError) as error: raise ValueError(f"indices must be whole numbers; got {indices!r} ({error})") from error
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise ValueError(f"indices must be whole numbers; got {indices!r} ({error})") from error
     if isinstance(given, list) and any(isinstance(i, bool) for i in given): idx = idx.bool()
     if idx.numel() and (idx.dtype == torch.bool or idx.is_floating_point() or idx.is_complex()):
-        raise ValueError(f"indices must be whole numbers; got {idx.dtype}" + (": turn a mask into numbers with mask.nonzero()[:, 0]" if idx.dtype == torch.bool else ""))
+        raise ValueError(f"indices must be whole numbers; got {idx.dtype}: turn a mask into numbers with mask.nonzero()[:, 0]")
     idx = idx.reshape(-1).to(torch.long)
     wrong = idx[(idx >= n) | (idx < -n)]
     if len(wrong): raise IndexError(f"there are {n} {what}; there is no index {wrong[0].item()}")
@@ -296,7 +300,8 @@ def _unwritten(
 ) -> OSError:               # of the same number and so of the same kind, with a message that can be acted on
     "The error of a file that could not be written: which, why, what is there now, what to do."
     number = getattr(error, "errno", None) or errno.EIO
-    reason = "nothing was written to the path that atomic_write gave" if number == errno.ENOENT else getattr(error, "strerror", None) or str(error)
+    reason = getattr(error, "strerror", None) or str(error)
+    if number == errno.ENOENT: reason = "nothing was written to the path that atomic_write gave"
     kept = "the file that was there before is kept" if path.is_file() else "nothing is left there"
     return OSError(number, f"{path} could not be written ({reason}); {kept}. Make room there, or choose another place, and run again")
 
@@ -307,7 +312,8 @@ def _of_writing(
 ) -> bool:              # whether it says that these could not be written
     "Whether `error` is about the writing of these files. torch and safetensors have errors of their own for a full disk."
     if isinstance(error, OSError): return error.filename is None or Path(error.filename) in files
-    return type(error).__module__.startswith("safetensors") or type(error) is RuntimeError and any(w in str(error) for w in ("inline_container", "writ"))
+    if type(error) is RuntimeError: return any(words in str(error) for words in ("inline_container", "writ"))
+    return type(error).__module__.startswith("safetensors")
 
 # %% ../nbs/00_core.ipynb #faae08b8
 @contextmanager
@@ -428,12 +434,15 @@ class Results(ResultRows):
         Raises ValueError naming the file, and the line where one is spoilt, for anything else."""
         try:
             with open(path, newline="", encoding="utf-8-sig") as file: header, *lines = list(csv.reader(file)) or [[]]
-        except (csv.Error, UnicodeDecodeError) as error: raise ValueError(f"{path} is no table of results: it is not CSV in UTF-8 ({error})") from error
+        except (csv.Error, UnicodeDecodeError) as error:
+            raise ValueError(f"{path} is no table of results: it is not CSV in UTF-8 ({error})") from error
         if tuple(header) != RESULT_COLUMNS: raise ValueError(f"{path} has the columns {header}; expected {', '.join(RESULT_COLUMNS)}")
-        kinds, rows = {"eps": float, "mean": float, "std": lambda v: float(v) if v else None, "n_images": int, "n_batches": int}, []
+        kinds = {"eps": float, "mean": float, "std": lambda v: float(v) if v else None, "n_images": int, "n_batches": int}
+        rows = []
         for number, line in enumerate(lines, 2):
             try: rows.append({c: kinds.get(c, str)(v) for c, v in zip(RESULT_COLUMNS, line, strict=True)})
-            except ValueError as error: raise ValueError(f"{path}, line {number}: {line} is no row of results ({error}); mend or remove it") from error
+            except ValueError as error:
+                raise ValueError(f"{path}, line {number}: {line} is no row of results ({error}); mend or remove it") from error
         try: return cls(rows, **{c: {r[c] for r in rows} - set(RESULT_WORDS[c]) for c in ("training", "metric")})
         except ValueError as error: raise ValueError(f"{path}: {error}") from error
 

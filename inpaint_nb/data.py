@@ -9,7 +9,7 @@ __all__ = ['FACES_VERSION', 'FACE_CHUNK', 'SKIN', 'HAIR', 'IRIS', 'CLOTH', 'FACE
            'ImageSet', 'ImageSource', 'seeded_split', 'image_source', 'augment']
 
 # %% ../nbs/01_data.ipynb #2c42a619
-import errno, functools, hashlib, io, math, os, re, stat, struct, threading, warnings, zipfile, zlib
+import functools, hashlib, io, math, os, re, stat, struct, threading, warnings, zipfile, zlib
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path, PurePosixPath
@@ -73,7 +73,8 @@ def face_parameters(
     p = {k: torch.cat([c[k] for c in chunks])[:n] for k in chunks[0]}
     if yaw is not None:
         angles = torch.as_tensor(yaw, dtype=torch.float32)
-        if angles.shape not in ((), (1,), (n,)): raise ValueError(f"yaw must be one angle, or one for each of {n} faces; got {tuple(angles.shape)}")
+        if angles.shape not in ((), (1,), (n,)):
+            raise ValueError(f"yaw must be one angle, or one for each of {n} faces; got {tuple(angles.shape)}")
         p["yaw"] = angles.expand(n).clone()
     if n and not p["yaw"].abs().max() <= 50: raise ValueError(f"yaw must lie within 50 degrees of straight ahead; got {p['yaw'].abs().max().item():g}")
     return p
@@ -487,7 +488,8 @@ def _deep(im):
         a = np.round(a.astype(np.float64)*255)
     else:
         if top > 65535: raise ValueError(f"32-bit pixels up to {top:g}, where 16 bits were expected")
-        if 0 < top <= 255: raise ValueError(f"16-bit pixels up to {top:g} of 65535, which is black: if these are 8-bit values, save the file with 8 bits")
+        if 0 < top <= 255:
+            raise ValueError(f"16-bit pixels up to {top:g} of 65535, which is black: if these are 8-bit values, save the file with 8 bits")
         a = (a.astype(np.uint32) + 128)//257
     return Image.fromarray(a.astype(np.uint8)).convert("RGB")
 
@@ -511,7 +513,7 @@ class BrokenImage(ValueError):
 
 # %% ../nbs/01_data.ipynb #3cfae027
 def _draft(im, size):
-    "Ask for a JPEG at half, a quarter or an eighth of its sides, which is fast, where enough is left; returns how many pixels became one."
+    "Ask for a JPEG at 1/2, 1/4 or 1/8 of its sides, which is fast, where enough is left; returns how many pixels became one."
     w, h = im.size
     left = 2 if w == h and w % size == 0 and size >= 64 else 3   # times `size`: with 3, Lanczos hides how the decoder averages
     if im.format != "JPEG" or im.mode not in ("L", "RGB") or min(w, h) < 2*left*size: return 1
@@ -520,13 +522,15 @@ def _draft(im, size):
 
 # %% ../nbs/01_data.ipynb #4310c985
 def _draft_box(box, ratio, size, full, turn):
-    "A box of the upright picture of `full` (width, height), in the pixels of the same picture reduced by `ratio`, of `size`; `turn` is the EXIF orientation."
-    x, y = (got - whole/ratio if turn in flipped else 0 for got, whole, flipped in zip(size, full, ((2, 3, 6, 7), (3, 4, 7, 8))))
+    """A box of the upright picture of `full` (width, height), in the pixels of the same picture reduced by `ratio`,
+    of `size`; `turn` is the EXIF orientation."""
+    x = size[0] - full[0]/ratio if turn in (2, 3, 6, 7) else 0
+    y = size[1] - full[1]/ratio if turn in (3, 4, 7, 8) else 0
     return box[0]/ratio + x, box[1]/ratio + y, box[2]/ratio + x, box[3]/ratio + y
 
 # %% ../nbs/01_data.ipynb #cfb6653e
 def _central_box(w, h, height=1, width=1):
-    "The largest central box (left, top, right, bottom) of shape `height` : `width` in a picture of `w` by `h` pixels; a square by default."
+    "The largest central box (left, top, right, bottom) of shape `height` : `width` in a picture of `w` by `h`; by default a square."
     bw, bh = (w, max(1, w*height//width)) if w*height <= h*width else (max(1, h*width//height), h)
     return (w - bw)//2, (h - bh)//2, (w - bw)//2 + bw, (h - bh)//2 + bh
 
@@ -568,7 +572,8 @@ def _walk(root, notes):
         if key(root/at) in seen: again.append(at); continue
         seen.add(key(root/at))
         try: entries = sorted(os.scandir(root/at), key=lambda e: e.name)
-        except OSError as e: raise OSError(e.errno, f"the folder {root/at} cannot be listed ({e.strerror}); make it readable or move it away") from e
+        except OSError as e:
+            raise OSError(e.errno, f"the folder {root/at} cannot be listed ({e.strerror}); make it readable or move it away") from e
         for e in entries:
             name = f"{at}/{e.name}" if at else e.name
             if _hidden(e.name): continue
@@ -577,7 +582,8 @@ def _walk(root, notes):
             except OSError: mode, size = stat.S_IFREG, -1                 # a link that leads nowhere: an error when it is read
             if stat.S_ISREG(mode): yield name, size
             else: special.append(name)
-    for found, what in ((again, "links to folders that are read already, or lie above, not followed"), (special, "pipes, devices or sockets passed over")):
+    for found, what in ((again, "links to folders that are read already, or lie above, not followed"),
+                        (special, "pipes, devices or sockets passed over")):
         if found: notes.append(f"{len(found)} {what}: {', '.join(sorted(found)[:5])}")
 
 # %% ../nbs/01_data.ipynb #e4f601d2
@@ -587,12 +593,14 @@ class Files:
         root,              # folder or zip
         advice: str = "",  # where to get it, for the error
     ):
-        if not isinstance(root, (str, os.PathLike)): raise ValueError(f"root must be the path of a folder or zip, as text; got {root!r}")
+        if not isinstance(root, (str, os.PathLike)):
+            raise ValueError(f"root must be the path of a folder or zip, as text; got {root!r}")
         self.root, self.notes = Path(root).expanduser(), []
         if not self.root.exists(): raise FileNotFoundError(f"no folder or zip at {self.root.absolute()}. {advice}".strip())
         self.zipped = self.root.is_file()
         if not self.root.is_dir() and not (self.zipped and zipfile.is_zipfile(self.root)):
-            raise ValueError(f"{self.root} is neither a folder nor a zip (was a download cut off? Other archives have to be unpacked first). {advice}".strip())
+            raise ValueError(f"{self.root} is neither a folder nor a zip (was a download cut off? "
+                             f"Other archives have to be unpacked first). {advice}".strip())
         self._zips, self._lock = {}, threading.Lock()
         found = list(self._list())
         self.stamps = dict(sorted(found))          # name -> size in bytes and, in a zip, the checksum of the content
@@ -617,7 +625,8 @@ class Files:
     def read(self, name):
         "The bytes of a file. Raises ValueError where there are too many, and what `zipfile` and `open` raise."
         size = self.stamps[name][0] if self.zipped else (self.root/name).stat().st_size
-        if size > _MOST: raise ValueError(f"{size >> 20} MiB unpacked, more than the {_MOST >> 20} that are read; reduce it or remove it")
+        if size > _MOST:
+            raise ValueError(f"{size >> 20} MiB unpacked, more than the {_MOST >> 20} that are read; reduce it or remove it")
         if not self.zipped: return (self.root/name).read_bytes()
         with self._zip().open(name) as f:          # never more than is declared: the rest would show as a wrong checksum
             bounded = f._compress_type in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
@@ -628,13 +637,15 @@ class Files:
     def text(self, name):
         "A text file. Raises ValueError naming the file where it cannot be read as UTF-8."
         try: return self.read(name).decode("utf-8-sig")
-        except BROKEN as e: raise ValueError(f"{self.where(name)} cannot be read as text ({type(e).__name__}: {e}); save it as UTF-8") from e
+        except BROKEN as e:
+            raise ValueError(f"{self.where(name)} cannot be read as text ({type(e).__name__}: {e}); save it as UTF-8") from e
 
     def contents(self, names):
         "(name, (size, CRC-32)) of each file: what tells one version from another. A folder's files are read for it, in threads."
         if self.zipped: return [(n, self.stamps[n]) for n in names]
         parts = [names[i:i + 500] for i in range(0, len(names), 500)]
-        with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool: return [c for part in pool.map(self._crcs, parts) for c in part]
+        with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+            return [c for part in pool.map(self._crcs, parts) for c in part]
 
     def _crcs(self, names): return [(n, _crc(self.root/n)) for n in names]
     def __getstate__(self): return {k: v for k, v in self.__dict__.items() if k not in ("_zips", "_lock")}
@@ -751,7 +762,7 @@ class ImageSource:
         name: str,           # short name, used in file names
         size: int,           # side in pixels
         train: ImageSet, val: ImageSet, test: ImageSet,
-        fingerprint,         # hash of what the images are, wherever they lie, or a function that computes it when it is first needed
+        fingerprint,         # hash of what the images are, wherever they lie; or a function that computes it when needed
         credit: str = "",    # whose pictures, on which terms
         notes=(),            # remarks: files left out, splits made up
     ):
@@ -777,7 +788,8 @@ def seeded_split(
     """A split that depends on the sorted names and the seed alone; three images or more give every part at least one.
     Raises ValueError for a name that comes twice."""
     names = sorted(names)
-    if twice := [a for a, b in zip(names, names[1:]) if a == b]: raise ValueError(f"{len(twice)} names come twice, first {twice[0]}: both could land in different parts")
+    if twice := [a for a, b in zip(names, names[1:]) if a == b]:
+        raise ValueError(f"{len(twice)} names come twice, first {twice[0]}: both could land in different parts")
     order = torch.randperm(len(names), generator=torch.Generator().manual_seed(_whole(seed, "seed"))).tolist()
     k = max(1, round(.1*len(names))) if len(names) > 2 else 0
     pick = lambda i: sorted(names[j] for j in i)
@@ -815,7 +827,9 @@ def _lists(files, deepest=1):
     for s in SPLITS:
         found = [n for n in files.stamps if PurePosixPath(n).name == f"{s}.txt" and n.count("/") <= deepest]
         near = [n for n in found if n.count("/") == min(m.count("/") for m in found)]
-        if len(near) > 1: raise ValueError(f"{files.root} holds {len(near)} lists called {s}.txt ({', '.join(near[:3])}): keep one, or pass the folder of one as root")
+        if len(near) > 1:
+            raise ValueError(f"{files.root} holds {len(near)} lists called {s}.txt ({', '.join(near[:3])}): "
+                             "keep one, or pass the folder of one as root")
         if near: out[s] = near[0]
     return out
 
@@ -828,7 +842,8 @@ def _split_of(name):
 
 # %% ../nbs/01_data.ipynb #fc87ae2c
 def _listed(files, images, list_name):
-    "The images named in a list file, by path or by bare name. Raises FileNotFoundError for an unknown name, ValueError for a double or ambiguous one."
+    """The images named in a list file, by path or by bare name.
+    Raises FileNotFoundError for an unknown name, ValueError for a double or ambiguous one."""
     base = {}
     for n in images: base.setdefault(PurePosixPath(n).name, []).append(n)
     known, home, out = set(images), PurePosixPath(list_name).parent, []
@@ -837,10 +852,12 @@ def _listed(files, images, list_name):
         if not n or n.startswith("#"): continue
         near = str(home/n)
         hits = [n] if n in known else [near] if near in known else [m for m in base.get(PurePosixPath(n).name, []) if m.endswith("/" + n)]
-        if not hits: raise FileNotFoundError(f"{list_name} names {n!r}, of which {files.root} holds none: add the file or strike the line")
-        if len(hits) > 1: raise ValueError(f"{list_name} names {n!r}, of which {files.root} holds {len(hits)}: {hits[:3]}; put the folder in front")
+        said = f"{list_name} names {n!r}, of which {files.root} holds"
+        if not hits: raise FileNotFoundError(f"{said} none: add the file or strike the line")
+        if len(hits) > 1: raise ValueError(f"{said} {len(hits)}: {hits[:3]}; put the folder in front")
         out.append(hits[0])
-    if twice := [n for n, count in Counter(out).items() if count > 1]: raise ValueError(f"{list_name} names {len(twice)} images twice, first {twice[0]}")
+    if twice := [n for n, count in Counter(out).items() if count > 1]:
+        raise ValueError(f"{list_name} names {len(twice)} images twice, first {twice[0]}")
     return out
 
 # %% ../nbs/01_data.ipynb #c00a1534
@@ -855,7 +872,8 @@ def _folder_split(files, images, seed):
         both = set(split[a]) & set(split[b])
         if both: raise ValueError(f"{len(both)} images are in both {a}.txt and {b}.txt of {files.root}, first {min(both)}")
     empty, rest = [s for s in SPLITS if not split[s]], len(images) - sum(map(len, split.values()))
-    return split, [f"split by {by}s"] + [f"no {by} for {s}, which is empty" for s in empty] + ([f"{rest} images are in no {by} and left out"] if rest else [])
+    notes = [f"split by {by}s"] + [f"no {by} for {s}, which is empty" for s in empty]
+    return split, notes + ([f"{rest} images are in no {by} and left out"] if rest else [])
 
 # %% ../nbs/01_data.ipynb #b19635a5
 def _content(files, split, size, crop_name, broken):
@@ -941,7 +959,8 @@ def _photographs(root, size, seed, broken, crop):
     crcs = tuple(_crc(Path(skimage.__file__).parent/"data"/f)[1] for f in PHOTOGRAPHS)
     others = () if crcs == _PHOTO_CRC else (crcs,)
     sets = [ImageSet([f"{Path(f).stem}-{l}-{t}-{w}" for f, l, t, w in boxes[s]], size, _Crops(boxes[s], size)) for s in SPLITS]
-    return ImageSource("photographs", size, *sets, _fingerprint("photographs", 1, size, boxes, *others), "Crops of photographs bundled with scikit-image (see its data/README.txt).")
+    return ImageSource("photographs", size, *sets, _fingerprint("photographs", 1, size, boxes, *others),
+                       "Crops of photographs bundled with scikit-image (see its data/README.txt).")
 
 # %% ../nbs/01_data.ipynb #79eb7d93
 def _by_name(images):
@@ -949,7 +968,8 @@ def _by_name(images):
     out = {}
     for n in images:
         other = out.setdefault(PurePosixPath(n).name, n)
-        if other != n: raise ValueError(f"{PurePosixPath(n).name} is there twice, as {other} and {n}: pass the one folder that is meant as root")
+        if other != n:
+            raise ValueError(f"{PurePosixPath(n).name} is there twice, as {other} and {n}: pass the one folder that is meant as root")
     return out
 
 # %% ../nbs/01_data.ipynb #6401ff60
@@ -958,8 +978,10 @@ def _partition(text, where):
     part = {}
     for number, line in enumerate(text.splitlines()):
         row = re.fullmatch(r"\s*(\S+?\.\w+)[\s,]+([012])\s*", line)
-        if row and part.setdefault(row[1], row[2]) != row[2]: raise ValueError(f"{where} puts {row[1]} into two parts, {part[row[1]]} and {row[2]}; get the list anew")
-        if not row and line.strip() and number: raise ValueError(f"line {number + 1} of {where} is no name with 0, 1 or 2: {line!r}; get the list anew")   # the first may be a heading
+        if row and part.setdefault(row[1], row[2]) != row[2]:
+            raise ValueError(f"{where} puts {row[1]} into two parts, {part[row[1]]} and {row[2]}; get the list anew")
+        if not row and line.strip() and number:                             # the first line may be a heading
+            raise ValueError(f"line {number + 1} of {where} is no name with 0, 1 or 2: {line!r}; get the list anew")
     return {name: SPLITS[int(p)] for name, p in part.items()}
 
 # %% ../nbs/01_data.ipynb #6f08cfb5
@@ -1037,7 +1059,8 @@ PLACES_FOLDERS = dict(train=("data_256", "data_256_standard", "data_large", "dat
 def _places_split(files, images, seed):
     "`{split: names}` after the folders' names, or None if there is no such folder; the official file lists decide where they are present."
     split, notes = {}, []
-    found = {s: [n for n in files.stamps if re.fullmatch(rf"places365_{s}(_standard|_challenge)?\.txt", PurePosixPath(n).name)] for s in SPLITS}
+    is_list = lambda n, s: re.fullmatch(rf"places365_{s}(_standard|_challenge)?\.txt", PurePosixPath(n).name)
+    found = {s: [n for n in files.stamps if is_list(n, s)] for s in SPLITS}
     for s, names in found.items():
         if len(names) > 1: raise ValueError(f"{files.root} holds {len(names)} lists of {s} images ({', '.join(names)}): keep one")
     lists, homes = {s: names[0] for s, names in found.items() if names}, {}
@@ -1056,7 +1079,8 @@ def _places_split(files, images, seed):
             if len(split[s]) < len(wanted): notes.append(f"{len(wanted) - len(split[s])} images of {lists[s]} are not there")
         else: split[s] = list(at)
         if len(split[s]) < len(at): notes.append(f"{len(at) - len(split[s])} {s} images are not in {lists[s]} and left out")
-    if any(split.values()) and len(homes) < len(images): notes.append(f"{len(images) - len(homes)} images are in no folder of Places2 and left out")
+    if any(split.values()) and len(homes) < len(images):
+        notes.append(f"{len(images) - len(homes)} images are in no folder of Places2 and left out")
     if not any(split.values()): return None, notes
     if not split["test"] and len(split["val"]) > 1:
         half = torch.randperm(len(split["val"]), generator=torch.Generator().manual_seed(seed)).tolist()
@@ -1145,10 +1169,12 @@ def augment(
     saturation: float = .12,   # largest relative change of saturation
     gamma: float = .08,        # largest change of the logarithm of the exponent
 ) -> Tensor:                   # (B, 3, H, W) in [0, 1], new
-    "Random small changes, drawn for each image apart; an amount of 0 switches its change off. Raises ValueError for a wrong shape or type, a bad amount, or no generator."
+    """Random small changes, drawn for each image apart; an amount of 0 switches its change off.
+    Raises ValueError for a wrong shape or type, a bad amount, or no generator."""
     if images.ndim != 4 or images.shape[1] != 3: raise ValueError(f"images must be (B, 3, H, W); got {tuple(images.shape)}")
     if not images.is_floating_point(): raise ValueError(f"images must be floats in [0, 1]; got {images.dtype}: divide bytes by 255")
-    if not isinstance(generator, torch.Generator): raise ValueError(f"pass a torch.Generator, so that the run can be repeated; got {generator!r}")
+    if not isinstance(generator, torch.Generator):
+        raise ValueError(f"pass a torch.Generator, so that the run can be repeated; got {generator!r}")
     amounts = dict(flip=flip, shift=shift, zoom=zoom, rotate=rotate, brightness=brightness, contrast=contrast, saturation=saturation, gamma=gamma)
     low = [k for k, v in amounts.items() if not 0 <= v < math.inf or (k == "flip" and v > 1)]
     if low: raise ValueError(f"amounts must be numbers that are not negative, nor flip above 1; check {', '.join(low)}")

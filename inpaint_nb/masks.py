@@ -54,8 +54,8 @@ def _why_bad(
     return f"{full} of {len(mask)} masks are all hole: nothing is known (1 = hole; is the mask inverted?)"
 
 # %% ../nbs/02_masks.ipynb #9e326731
-_INVERTED = ("masks mark 70 % or more of their pictures as hole. Here 1 = hole; if yours mean 1 = known, use 1 - mask (or invert=True for files); "
-            "if they are meant, check_mask(..., warn_above=1) says nothing")
+_INVERTED = ("masks mark 70 % or more of their pictures as hole. Here 1 = hole; if yours mean 1 = known, "
+             "use 1 - mask (or invert=True for files); if they are meant, check_mask(..., warn_above=1) says nothing")
 
 def _looks_inverted(
     mask: Tensor,                # masks, (B, 1, H, W), 0 and 1
@@ -128,8 +128,10 @@ def _draw(
     seed: int,                   # used where no generator is given
     generator: torch.Generator | None, # source of the numbers
 ) -> Tensor:                     # uniform numbers, (n, k), float64, in [0, 1)
-    "Uniform random numbers that leave torch's global state alone; row i does not depend on how many rows follow. Raises ValueError for bad arguments."
-    if not isinstance(generator, torch.Generator | None): raise ValueError(f"generator must be a torch.Generator; got {generator!r}: a number is given as seed=")
+    """Uniform random numbers that leave torch's global state alone; row i does not depend on how many rows follow.
+    Raises ValueError for bad arguments."""
+    if not isinstance(generator, torch.Generator | None):
+        raise ValueError(f"generator must be a torch.Generator; got {generator!r}: a number is given as seed=")
     g = torch.Generator().manual_seed(_whole(seed, "seed", -2**63, 2**63 - 1)) if generator is None else generator
     n = _whole(n, "batch", 0)
     return torch.rand(n, k, dtype=torch.float64, generator=g, device=g.device).cpu()
@@ -227,12 +229,13 @@ def freeform_mask(
     generator: torch.Generator | None = None, # source of randomness; it moves on with every call
     brush: tuple[float, float] = (.05, .16), # narrowest and widest brush, in shares of the shorter side
     step: tuple[float, float] = (.05, .30),  # shortest and longest straight piece, in shares of the shorter side
-    preset: str | None = None,   # None: by `brush` and `step`; "official": as the public code of gated convolution, which has its own brush and step
+    preset: str | None = None,   # None: by `brush` and `step`; "official": as the public code of gated convolution draws
 ) -> Tensor:                     # masks, (B, 1, H, W), float32, 1 = hole
     """Strokes of a wide brush, other ones for each sample, in the manner of the free-form masks of gated convolution
-    (Yu et al. 2019, Algorithm 1). Raises ValueError for an unknown preset, or a brush or step that is not a rising pair of positive shares."""
+    (Yu et al. 2019, Algorithm 1). Raises ValueError for an unknown preset, or a brush or step that is no rising pair of shares."""
     if preset not in (None, "official"): raise ValueError(f"preset must be None or 'official'; got {preset!r}")
-    if preset and (brush, step) != ((.05, .16), (.05, .30)): raise ValueError("the official preset has a brush and steps of its own: leave out brush and step")
+    if preset and (brush, step) != ((.05, .16), (.05, .30)):
+        raise ValueError("the official preset has a brush and steps of its own: leave out brush and step")
     for name, (low, high) in (("brush", brush), ("step", step)):
         if not 0 < low <= high <= 1: raise ValueError(f"{name} must be a pair 0 < low <= high <= 1, in shares of the shorter side; got {(low, high)}")
     H, W = _height_width(size)
@@ -283,7 +286,8 @@ def _white(
     if values.dtype == np.uint8: top = 255
     white = values >= top/2
     if low < high and (white.all() or not white.any()):
-        raise ValueError(f"its values run from {low:g} to {high:g}, all on one side of the middle {top/2:g}; write known as 0 and hole as {top:g}")
+        raise ValueError(f"its values run from {low:g} to {high:g}, all on one side of the middle {top/2:g}; "
+                         f"write known as 0 and hole as {top:g}")
     return white
 
 # %% ../nbs/02_masks.ipynb #f2589eb5
@@ -293,12 +297,14 @@ def _grey(
     "The values of a mask, upright. Raises ValueError for transparency, and for more than two colours."
     im = ImageOps.exif_transpose(im)
     if im.mode == "1" or im.mode == "F" or im.mode.startswith("I"): return np.asarray(im)
-    if "A" in im.getbands() or "a" in im.getbands() or "transparency" in im.info:
-        rgba = np.asarray(im.convert("RGBA"))
-        if (rgba[..., 3] < 255).any(): raise ValueError("it has transparent pixels (an alpha channel), which mean the hole in some editors and the rest in others; lay it on black, with the hole in white")
+    if {"A", "a"} & set(im.getbands()) or "transparency" in im.info:
+        if (np.asarray(im.convert("RGBA"))[..., 3] < 255).any():
+            raise ValueError("it has transparent pixels (an alpha channel), which mean the hole in some editors and the rest in others; "
+                             "lay it on black, with the hole in white")
     rgb = np.asarray(im.convert("RGB"))
-    if im.mode != "L" and (np.ptp(rgb.astype(np.int16), axis=2) > 32).any() and len(colours := np.unique(rgb.reshape(-1, 3), axis=0)) > 2:
-        raise ValueError(f"it has {len(colours)} colours; a mask has two values, known in black and hole in white")
+    if (np.ptp(rgb.astype(np.int16), axis=2) > 32).any():
+        n = len(np.unique(rgb.reshape(-1, 3), axis=0))
+        if n > 2: raise ValueError(f"it has {n} colours; a mask has two values, known in black and hole in white")
     return np.asarray(Image.fromarray(rgb).convert("L"))
 
 # %% ../nbs/02_masks.ipynb #d2ab18ce
@@ -308,8 +314,8 @@ def _read_mask(
     size: tuple[int, int] | None,# (height, width), None: as it is
     invert: bool,                # the file's white means known
 ) -> np.ndarray:                 # (H, W), bool, True = hole
-    """Decode one mask as its picture is read: the central part of the shape asked for, reduced by area and cut at half, ties to the hole.
-    Raises ValueError naming the file and the reason."""
+    """Decode one mask as its picture is read: the central part of the shape asked for, reduced by area and cut at half,
+    ties to the hole. Raises ValueError naming the file and the reason."""
     try:
         im = Image.open(io.BytesIO(data)); im.load()
     except BROKEN as e: raise ValueError(f"{name} is not a readable picture ({type(e).__name__}: {e}); repair or remove it") from e
