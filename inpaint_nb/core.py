@@ -10,10 +10,13 @@ __all__ = ['RESULT_COLUMNS', 'RESULT_KEY', 'RESULT_WORDS', 'is_repo_root', 'repo
 # %% ../nbs/00_core.ipynb #ab9a47ff
 import configparser
 import csv
+import errno
+import glob
 import hashlib
 import importlib.metadata
 import json
 import math
+import numbers
 import os
 import platform
 import random
@@ -47,10 +50,11 @@ def is_repo_root(
 # %% ../nbs/00_core.ipynb #67b06755
 def _installed_from() -> Path | None:
     "The directory that pip installed this package from, as it recorded it; None when there is no such record."
-    try: record = importlib.metadata.distribution("inpaint_nb").read_text("direct_url.json")
-    except importlib.metadata.PackageNotFoundError: return None
-    url = urlsplit(json.loads(record)["url"]) if record else None
-    return Path(url2pathname(url.path)) if url and url.scheme == "file" else None
+    try:
+        record = importlib.metadata.distribution("inpaint_nb").read_text("direct_url.json")
+        url = urlsplit(json.loads(record or "{}").get("url", ""))
+    except (importlib.metadata.PackageNotFoundError, ValueError, AttributeError): return None
+    return Path(url2pathname(url.path)) if url.scheme == "file" else None
 
 # %% ../nbs/00_core.ipynb #ee725839
 def repo_root(
@@ -65,13 +69,46 @@ def repo_root(
         if is_repo_root(place): return place
     return start
 
+# %% ../nbs/00_core.ipynb #3a7e6616
+def _whole(
+    value: Any,                # what was given
+    name: str,                 # how the error calls it
+    low: int | None = None,    # smallest value; None leaves the end open
+    high: int | None = None,   # largest value
+    unit: str = "",            # "of pixels", for the error
+) -> int:                      # the same number as a Python int
+    "A whole number, of Python's or NumPy's. Raises ValueError for a truth value, a fraction, text, or a number out of range."
+    fits = isinstance(value, numbers.Real) and not isinstance(value, bool) and math.isfinite(value) and int(value) == value
+    if fits and (low is None or value >= low) and (high is None or value <= high): return int(value)
+    span = f" from {low} to {high}" if None not in (low, high) else f" of at least {low}" if low is not None else ""
+    raise ValueError(f"{name} must be a whole number{unit and ' ' + unit}{span}; got {value!r}")
+
+# %% ../nbs/00_core.ipynb #e147fdec
+def _indices(
+    indices: Any,        # one whole number, or any sequence, array or tensor of them; negative ones count from the end
+    n: int,              # how many things there are to choose from
+    what: str = "images",
+) -> torch.Tensor:       # (K,), int64, as they were given
+    "Positions in a set of `n`. Raises ValueError for truth values and fractions, IndexError for a position out of range."
+    as_it_is = (torch.Tensor, np.ndarray, str, bytes)
+    given = list(indices) if isinstance(indices, Iterable) and not isinstance(indices, as_it_is) else indices
+    try: idx = torch.as_tensor(given)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise ValueError(f"indices must be whole numbers; got {indices!r} ({error})") from error
+    if isinstance(given, list) and any(isinstance(i, bool) for i in given): idx = idx.bool()
+    if idx.numel() and (idx.dtype == torch.bool or idx.is_floating_point() or idx.is_complex()):
+        raise ValueError(f"indices must be whole numbers; got {idx.dtype}: turn a mask into numbers with mask.nonzero()[:, 0]")
+    idx = idx.reshape(-1).to(torch.long)
+    wrong = idx[(idx >= n) | (idx < -n)]
+    if len(wrong): raise IndexError(f"there are {n} {what}; there is no index {wrong[0].item()}")
+    return idx
+
 # %% ../nbs/00_core.ipynb #2b17b5da
 def seed_everything(
     seed: int,   # 0 to 2**32 - 1
 ) -> None:
     "Seed the generators of Python, NumPy and torch (every device). Raises ValueError for a seed that NumPy cannot take."
-    if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**32:
-        raise ValueError(f"seed must be a whole number from 0 to 2**32 - 1; got {seed!r}")
+    seed = _whole(seed, "seed", 0, 2**32 - 1)
     random.seed(seed); np.random.seed(seed); torch.manual_seed(seed)
 
 # %% ../nbs/00_core.ipynb #6ad0220a
@@ -139,7 +176,7 @@ def config_hash(
     length: int = 10,     # hexadecimal digits to keep, 1 to 64
 ) -> str:                 # the same for equal configurations, on every machine
     "A short name for `config`, independent of the order of keys. Raises ValueError for what JSON cannot hold (see `check_json`)."
-    if not 1 <= length <= 64: raise ValueError(f"length must be 1 to 64 hexadecimal digits; got {length}")
+    length = _whole(length, "length", 1, 64, "of hexadecimal digits")
     check_json(config)
     text = json.dumps(config, sort_keys=True, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()[:length]
@@ -202,7 +239,9 @@ def _complaint(value: Any, spec: Any) -> str | None:
         return None if inside else span
     if isinstance(spec, tuple):
         return None if any(type(value) is type(v) and value == v for v in spec) else "one of " + ", ".join(map(repr, spec))
-    return None if _fits(value, spec) else name(spec)
+    if _fits(value, spec): return None
+    hint = ": papermill's -p makes a number or a truth value of such a text; `papermill -r NAME VALUE` leaves it as it is"
+    return name(spec) + (hint if str in _kinds(spec) and isinstance(value, (int, float)) else "")
 
 # %% ../nbs/00_core.ipynb #2008ab6f
 def check_parameters(
@@ -226,36 +265,85 @@ def given_parameters(
     namespace: Mapping[str, Any],                     # globals(), after the parameters
     before: Iterable[str] | Mapping[str, Any],        # set(globals()) or dict(globals()), taken before them
 ) -> dict[str, Any]:                                  # name -> value, in the order of definition
-    "The data defined since `before`; names with a leading underscore, modules, functions, classes and IPython's own are left out."
+    """The data defined since `before`; names with a leading underscore, modules, functions, classes, IPython's own and
+    what `papermill --inject-paths` adds (PAPERMILL_...) are left out."""
     skip = {"In", "Out", "exit", "quit", "get_ipython", "open"}
     seen = before if isinstance(before, Mapping) else dict.fromkeys(before)
     new = lambda name, value: name not in seen or isinstance(before, Mapping) and seen[name] is not value
     return {name: value for name, value in namespace.items()
-            if new(name, value) and not name.startswith("_") and name not in skip and value is not before
+            if new(name, value) and not name.startswith(("_", "PAPERMILL_")) and name not in skip and value is not before
             and not isinstance(value, types.ModuleType) and not callable(value)}
 
 # %% ../nbs/00_core.ipynb #decbded7
+def _abandoned(
+    partial: Path,   # a file with the name that `atomic_write` gives: .NAME.NUMBER-HOST-PROCESS.partial.ENDING
+) -> bool:           # whether nobody can be writing it any more
+    "Whether its writer, a process of this machine, has died, or an hour has passed, which is longer than any write."
+    with suppress(FileNotFoundError):
+        if time.time() - partial.stat().st_mtime > 3600: return True
+    owner = re.search(rf"-{_host()}-(\d+)\.partial", partial.name)
+    if not owner or os.name != "posix": return False
+    try: os.kill(int(owner[1]), 0)                   # signal 0 asks whether the process is there, and does nothing to it
+    except ProcessLookupError: return True
+    except OSError: pass
+    return False
+
+# %% ../nbs/00_core.ipynb #4436447b
+def _host() -> str:
+    "A short word for this machine, fit for a file's name."
+    return hashlib.sha256(platform.node().encode()).hexdigest()[:8]
+
+# %% ../nbs/00_core.ipynb #41f39d46
+def _unwritten(
+    path: Path,             # the file that was to be written
+    error: Exception,       # why it was not
+) -> OSError:               # of the same number and so of the same kind, with a message that can be acted on
+    "The error of a file that could not be written: which, why, what is there now, what to do."
+    number = getattr(error, "errno", None) or errno.EIO
+    reason = getattr(error, "strerror", None) or str(error)
+    if number == errno.ENOENT: reason = "nothing was written to the path that atomic_write gave"
+    kept = "the file that was there before is kept" if path.is_file() else "nothing is left there"
+    return OSError(number, f"{path} could not be written ({reason}); {kept}. Make room there, or choose another place, and run again")
+
+# %% ../nbs/00_core.ipynb #2648e796
+def _of_writing(
+    error: Exception,   # raised while the file was being made
+    files: Iterable,    # the paths concerned
+) -> bool:              # whether it says that these could not be written
+    "Whether `error` is about the writing of these files. torch and safetensors have errors of their own for a full disk."
+    if isinstance(error, OSError): return error.filename is None or Path(error.filename) in files
+    if type(error) is RuntimeError: return any(words in str(error) for words in ("inline_container", "writ"))
+    return type(error).__module__.startswith("safetensors")
+
+# %% ../nbs/00_core.ipynb #faae08b8
 @contextmanager
 def atomic_write(
     path: Path | str,      # the file to create or replace; its directory is made if it is missing
 ) -> Iterator[Path]:       # a path in the same directory, with the same ending, to write to
-    """Write to the path given: on success it takes the place of `path` in one step, on an error it is removed.
-    Raises FileNotFoundError if nothing was written."""
+    """Write to the path given: on success it takes the place of `path` in one step, on an error it is removed. The file gets the mode
+    that `umask` says. Raises FileNotFoundError if nothing was written, and OSError saying the path, the reason and what was kept."""
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    for old in path.parent.glob(f".{path.stem}.*.partial{path.suffix}"):   # left by a kill; an hour is longer than any write
-        with suppress(FileNotFoundError):
-            if time.time() - old.stat().st_mtime > 3600: old.unlink()
-    partial = path.with_name(f".{path.stem}.{uuid.uuid4().hex[:12]}.partial{path.suffix}")
+    partial = path.with_name(f".{path.stem}.{uuid.uuid4().hex[:12]}-{_host()}-{os.getpid()}.partial{path.suffix}")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        for old in path.parent.glob(f".{glob.escape(path.stem)}.*.partial{glob.escape(path.suffix)}"):   # left by a kill
+            if _abandoned(old): old.unlink(missing_ok=True)
+        partial.touch()                                                    # a folder that refuses says so before the work is done
+        mode = partial.stat().st_mode
+        partial.unlink()
         yield partial
+        if partial.stat().st_mode != mode: partial.chmod(mode & 0o777)
         with open(partial, "rb+") as file: os.fsync(file.fileno())
         os.replace(partial, path)
         if os.name == "posix":                                             # the rename itself has to reach the disk too
             folder = os.open(path.parent, os.O_RDONLY)
             try: os.fsync(folder)
             finally: os.close(folder)
-    finally: partial.unlink(missing_ok=True)
+    except Exception as error:
+        if not _of_writing(error, (partial, path, *path.parents)): raise
+        raise _unwritten(path, error) from error
+    finally:
+        with suppress(OSError): partial.unlink(missing_ok=True)
 
 # %% ../nbs/00_core.ipynb #3144d826
 RESULT_COLUMNS = ("model", "training", "mask", "attack", "target", "eps", "region", "paste", "metric",
@@ -342,12 +430,21 @@ class Results(ResultRows):
 
     @classmethod
     def read(cls, path: Path | str) -> "Results":
-        "The table written by `to_csv`. Raises ValueError where the columns are others; training and metric may hold any words."
-        with open(path, newline="", encoding="utf-8") as file: header, *lines = list(csv.reader(file)) or [[]]
+        """The table written by `to_csv`; training and metric may hold any words.
+        Raises ValueError naming the file, and the line where one is spoilt, for anything else."""
+        try:
+            with open(path, newline="", encoding="utf-8-sig") as file: header, *lines = list(csv.reader(file)) or [[]]
+        except (csv.Error, UnicodeDecodeError) as error:
+            raise ValueError(f"{path} is no table of results: it is not CSV in UTF-8 ({error})") from error
         if tuple(header) != RESULT_COLUMNS: raise ValueError(f"{path} has the columns {header}; expected {', '.join(RESULT_COLUMNS)}")
         kinds = {"eps": float, "mean": float, "std": lambda v: float(v) if v else None, "n_images": int, "n_batches": int}
-        rows = [{c: kinds.get(c, str)(v) for c, v in zip(RESULT_COLUMNS, line, strict=True)} for line in lines]
-        return cls(rows, **{c: {r[c] for r in rows} - set(RESULT_WORDS[c]) for c in ("training", "metric")})
+        rows = []
+        for number, line in enumerate(lines, 2):
+            try: rows.append({c: kinds.get(c, str)(v) for c, v in zip(RESULT_COLUMNS, line, strict=True)})
+            except ValueError as error:
+                raise ValueError(f"{path}, line {number}: {line} is no row of results ({error}); mend or remove it") from error
+        try: return cls(rows, **{c: {r[c] for r in rows} - set(RESULT_WORDS[c]) for c in ("training", "metric")})
+        except ValueError as error: raise ValueError(f"{path}: {error}") from error
 
 # %% ../nbs/00_core.ipynb #a298ae9f
 def _without_folders(value: Any) -> Any:
@@ -381,9 +478,9 @@ def write_record(
 def read_record(
     path: Path | str,   # a file written by `write_record`
 ) -> dict:              # the record; compare two without their key "volatile"
-    "Read a run's record. Raises FileNotFoundError, or ValueError where the file is no record."
+    "Read a run's record. Raises FileNotFoundError, or ValueError naming the file where it is no record."
     try: record = json.loads(Path(path).read_text(encoding="utf-8"))
-    except json.JSONDecodeError as error: raise ValueError(f"{path} is no record of a run, or was cut off: it is not JSON ({error}); move it away") from error
+    except ValueError as error: raise ValueError(f"{path} is no record of a run, or was cut off: it is not JSON ({error}); move it away") from error
     if not isinstance(record, dict) or not {"parameters", "versions", "volatile"} <= set(record):
         raise ValueError(f"{path} is no record of a run: it lacks parameters, versions or volatile")
     return record

@@ -9,7 +9,8 @@ __all__ = ['FACES_VERSION', 'FACE_CHUNK', 'SKIN', 'HAIR', 'IRIS', 'CLOTH', 'FACE
            'ImageSet', 'ImageSource', 'seeded_split', 'image_source', 'augment']
 
 # %% ../nbs/01_data.ipynb #2c42a619
-import functools, hashlib, io, math, os, re, struct, threading, warnings, zipfile, zlib
+import functools, hashlib, io, math, os, re, stat, struct, threading, warnings, zipfile, zlib
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path, PurePosixPath
 from types import SimpleNamespace
@@ -19,6 +20,8 @@ import torch
 import torch.nn.functional as F
 from PIL import Image, ImageOps
 from torch import Tensor
+
+from .core import _indices, _whole
 
 # %% ../nbs/01_data.ipynb #d13c1ea0
 FACES_VERSION, FACE_CHUNK = 2, 32   # drawing recipe; images drawn from one generator
@@ -64,11 +67,15 @@ def face_parameters(
     seed: int = 0,     # the family of faces; face i depends on (seed, i) only
     yaw=None,          # degrees, a number or (n,): overrides the drawn angles; positive turns to the right of the picture
 ) -> dict:             # name -> (n,) tensor: those of `FACE_RANGES`, and "yaw" in degrees
-    "Random descriptions of `n` faces. Raises ValueError for a negative `n`, or an angle beyond 50 degrees."
-    if n < 0: raise ValueError(f"the number of faces must not be negative; got {n}")
+    "Random descriptions of `n` faces. Raises ValueError for a number or seed that is not whole, or an angle beyond 50 degrees."
+    n, seed = _whole(n, "the number of faces", 0), _whole(seed, "seed")
     chunks = [_chunk_parameters(seed, c) for c in range(max(1, -(-n//FACE_CHUNK)))]
     p = {k: torch.cat([c[k] for c in chunks])[:n] for k in chunks[0]}
-    if yaw is not None: p["yaw"] = torch.as_tensor(yaw, dtype=torch.float32).expand(n).clone()
+    if yaw is not None:
+        angles = torch.as_tensor(yaw, dtype=torch.float32)
+        if angles.shape not in ((), (1,), (n,)):
+            raise ValueError(f"yaw must be one angle, or one for each of {n} faces; got {tuple(angles.shape)}")
+        p["yaw"] = angles.expand(n).clone()
     if n and not p["yaw"].abs().max() <= 50: raise ValueError(f"yaw must lie within 50 degrees of straight ahead; got {p['yaw'].abs().max().item():g}")
     return p
 
@@ -418,8 +425,8 @@ def draw_faces(
     parameters: dict,   # from `face_parameters`
     size: int = 64,     # side in pixels
 ) -> Tensor:            # (n, 3, size, size) in [0, 1], free of noise
-    "Paint faces back to front at any size; nothing is stored in pixels, so all sizes show the same faces."
-    s = _scene(parameters, size)
+    "Paint faces back to front at any size; nothing is stored in pixels, so all sizes show the same faces. Raises ValueError for no size."
+    s = _scene(parameters, _whole(size, "size", 2, unit="of pixels"))
     _colours(s, parameters); _light(s)
     image = _background(s)
     _back_hair(s, image); _body(s, image); _ear(s, image, near=False)
@@ -454,7 +461,7 @@ def synthetic_faces(
     yaw=None,          # degrees, a number or (n,), overrides the drawn angles; positive turns to the right of the picture
 ):                     # uint8 images (n, 3, size, size), yaw (n,) in degrees
     "Parametric faces with the angle of each. Raises ValueError for a size, a number or an angle out of range."
-    if int(size) != size or not 16 <= size <= 512: raise ValueError(f"size must be a whole number of pixels from 16 to 512; got {size}")
+    n, size = _whole(n, "the number of faces", 0), _whole(size, "size", 16, 512, "of pixels")
     given = face_parameters(n, seed, yaw)["yaw"]
     chunks = {c: _chunk_parameters(seed, c) for c in range(-(-n//FACE_CHUNK))}
     for c, p in chunks.items():
@@ -473,16 +480,18 @@ def _on_white(rgba):
 # %% ../nbs/01_data.ipynb #8681e614
 def _deep(im):
     "Pictures of more than 8 bits a channel (grey: `I;16`, `I`, `F`) as 8-bit RGB."
-    a = np.asarray(im).astype(np.float64)
+    a = np.asarray(im)
     top = a.max(initial=0)
     if not np.isfinite(a).all() or a.min(initial=0) < 0: raise ValueError("negative or non-finite pixels")
     if im.mode == "F":
         if top > 1: raise ValueError(f"floating-point pixels up to {top:g}, where [0, 1] was expected")
-        a = a*255
+        a = np.round(a.astype(np.float64)*255)
     else:
         if top > 65535: raise ValueError(f"32-bit pixels up to {top:g}, where 16 bits were expected")
-        a = a/257
-    return Image.fromarray(np.round(a).astype(np.uint8)).convert("RGB")
+        if 0 < top <= 255:
+            raise ValueError(f"16-bit pixels up to {top:g} of 65535, which is black: if these are 8-bit values, save the file with 8 bits")
+        a = (a.astype(np.uint32) + 128)//257
+    return Image.fromarray(a.astype(np.uint8)).convert("RGB")
 
 # %% ../nbs/01_data.ipynb #03adcb84
 def to_rgb(
@@ -496,13 +505,36 @@ def to_rgb(
 
 # %% ../nbs/01_data.ipynb #2f07621d
 BROKEN = (OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, TypeError, struct.error, zlib.error, zipfile.BadZipFile,
-          NotImplementedError, OverflowError, RuntimeError, Image.DecompressionBombError)
+          NotImplementedError, OverflowError, RuntimeError, MemoryError, Image.DecompressionBombError)
 
 # %% ../nbs/01_data.ipynb #133035dc
 class BrokenImage(ValueError):
     "A file that cannot be read as a picture; the message names it."
 
 # %% ../nbs/01_data.ipynb #3cfae027
+def _draft(im, size):
+    "Ask for a JPEG at 1/2, 1/4 or 1/8 of its sides, which is fast, where enough is left; returns how many pixels became one."
+    w, h = im.size
+    left = 2 if w == h and w % size == 0 and size >= 64 else 3   # times `size`: with 3, Lanczos hides how the decoder averages
+    if im.format != "JPEG" or im.mode not in ("L", "RGB") or min(w, h) < 2*left*size: return 1
+    asked = im.draft(im.mode, (left*size, left*size))
+    return w/asked[1][2] if asked else 1
+
+# %% ../nbs/01_data.ipynb #4310c985
+def _draft_box(box, ratio, size, full, turn):
+    """A box of the upright picture of `full` (width, height), in the pixels of the same picture reduced by `ratio`,
+    of `size`; `turn` is the EXIF orientation."""
+    x = size[0] - full[0]/ratio if turn in (2, 3, 6, 7) else 0
+    y = size[1] - full[1]/ratio if turn in (3, 4, 7, 8) else 0
+    return box[0]/ratio + x, box[1]/ratio + y, box[2]/ratio + x, box[3]/ratio + y
+
+# %% ../nbs/01_data.ipynb #cfb6653e
+def _central_box(w, h, height=1, width=1):
+    "The largest central box (left, top, right, bottom) of shape `height` : `width` in a picture of `w` by `h`; by default a square."
+    bw, bh = (w, max(1, w*height//width)) if w*height <= h*width else (max(1, h*width//height), h)
+    return (w - bw)//2, (h - bh)//2, (w - bw)//2 + bw, (h - bh)//2 + bh
+
+# %% ../nbs/01_data.ipynb #00947c74
 def decode_image(
     blob: bytes,        # the file's content
     size: int,          # side of the result in pixels
@@ -512,42 +544,75 @@ def decode_image(
     "Square crop of a picture file, reduced with Lanczos; untouched where it has that size already. Raises BrokenImage."
     try:
         im = Image.open(io.BytesIO(blob))
-        if crop is None and im.format == "JPEG" and im.mode in ("L", "RGB") and min(im.size) >= 4*size: im.draft(im.mode, (2*size, 2*size))
+        full, ratio = im.size, _draft(im, size) if crop is None else 1
+        turn = im.getexif().get(0x0112, 1) if ratio > 1 else 1
         im.load()
         im = to_rgb(im)
-        w, h = im.size
-        side = min(w, h)
-        box = ((w - side)//2, (h - side)//2, (w - side)//2 + side, (h - side)//2 + side) if crop is None else crop(w, h)
-        im = im.crop(box)                            # first, so that the filter sees nothing from outside the box
-        if im.size != (size, size): im = im.resize((size, size), Image.Resampling.LANCZOS, reducing_gap=3.0)
+        full = im.size if ratio == 1 else full[::-1] if turn > 4 else full
+        box = _draft_box((crop or _central_box)(*full), ratio, im.size, full, turn)
+        outer = (*map(math.floor, box[:2]), *map(math.ceil, box[2:]))
+        im = im.crop(outer)                          # first, so that the filter sees nothing from outside the box
+        inner = tuple(v - o for v, o in zip(box, outer[:2]*2))
+        if im.size != (size, size): im = im.resize((size, size), Image.Resampling.LANCZOS, box=inner, reducing_gap=3.0)
         return np.array(im).transpose(2, 0, 1)
     except BROKEN as e: raise BrokenImage(f"{name} is not a readable image ({type(e).__name__}: {e}); repair or remove it, or pass broken='skip'") from e
 
 # %% ../nbs/01_data.ipynb #12fdc531
+_MOST = 1 << 28   # bytes of one file
+
+def _hidden(name): return any(part.startswith(".") or part == "__MACOSX" for part in PurePosixPath(name).parts)
+
+# %% ../nbs/01_data.ipynb #31a3e9de
+def _walk(root, notes):
+    "Names and sizes of the regular files below `root`; a linked folder after all that is really there, and each folder once."
+    key = lambda path: (lambda s: (s.st_dev, s.st_ino))(os.stat(path))
+    seen, here, linked, special, again = {key(p) for p in root.resolve().parents}, [""], [], [], []
+    while here or linked:
+        at = here.pop() if here else linked.pop(linked.index(min(linked)))
+        if key(root/at) in seen: again.append(at); continue
+        seen.add(key(root/at))
+        try: entries = sorted(os.scandir(root/at), key=lambda e: e.name)
+        except OSError as e:
+            raise OSError(e.errno, f"the folder {root/at} cannot be listed ({e.strerror}); make it readable or move it away") from e
+        for e in entries:
+            name = f"{at}/{e.name}" if at else e.name
+            if _hidden(e.name): continue
+            if e.is_dir(): (linked if e.is_symlink() else here).append(name); continue
+            try: mode, size = (lambda s: (s.st_mode, s.st_size))(e.stat())
+            except OSError: mode, size = stat.S_IFREG, -1                 # a link that leads nowhere: an error when it is read
+            if stat.S_ISREG(mode): yield name, size
+            else: special.append(name)
+    for found, what in ((again, "links to folders that are read already, or lie above, not followed"),
+                        (special, "pipes, devices or sockets passed over")):
+        if found: notes.append(f"{len(found)} {what}: {', '.join(sorted(found)[:5])}")
+
+# %% ../nbs/01_data.ipynb #e4f601d2
 class Files:
     "The files of a folder or of a zip, read in place, by their path inside it. Raises FileNotFoundError, or ValueError for another kind of file."
     def __init__(self,
         root,              # folder or zip
         advice: str = "",  # where to get it, for the error
     ):
-        self.root = Path(root).expanduser()
+        if not isinstance(root, (str, os.PathLike)):
+            raise ValueError(f"root must be the path of a folder or zip, as text; got {root!r}")
+        self.root, self.notes = Path(root).expanduser(), []
         if not self.root.exists(): raise FileNotFoundError(f"no folder or zip at {self.root.absolute()}. {advice}".strip())
         self.zipped = self.root.is_file()
-        if self.zipped and not zipfile.is_zipfile(self.root): raise ValueError(f"{self.root} is neither a folder nor a zip (other archives have to be unpacked first). {advice}".strip())
+        if not self.root.is_dir() and not (self.zipped and zipfile.is_zipfile(self.root)):
+            raise ValueError(f"{self.root} is neither a folder nor a zip (was a download cut off? "
+                             f"Other archives have to be unpacked first). {advice}".strip())
         self._zips, self._lock = {}, threading.Lock()
-        self.stamps = dict(sorted(self._list()))   # name -> what tells one version of the file from another
+        found = list(self._list())
+        self.stamps = dict(sorted(found))          # name -> size in bytes and, in a zip, the checksum of the content
+        if len(self.stamps) < len(found):
+            twice = sorted({n for n, count in Counter(n for n, _ in found).items() if count > 1})
+            raise ValueError(f"{self.root} holds {len(twice)} names twice, first {twice[0]}: which one is meant? Pack it anew")
 
     def _list(self):
-        if self.zipped:
-            for i in self._zip().infolist():
-                if not i.is_dir() and not _hidden(i.filename): yield i.filename, (i.file_size, i.CRC)
-        else:
-            for at, folders, files in os.walk(self.root):
-                folders.sort()
-                for f in files:
-                    path = Path(at, f)
-                    name = path.relative_to(self.root).as_posix()
-                    if not _hidden(name): yield name, (path.stat().st_size if path.exists() else -1,)
+        if not self.zipped: return ((n, (size,)) for n, size in _walk(self.root, self.notes))
+        try: members = self._zip().infolist()
+        except BROKEN as e: raise ValueError(f"{self.root} cannot be read as a zip ({e}); get or pack it again") from e
+        return ((i.filename, (i.file_size, i.CRC)) for i in members if not i.is_dir() and not _hidden(i.filename))
 
     def _zip(self):
         "This process's own handle: an inherited one would share its file position with the parent."
@@ -555,15 +620,46 @@ class Files:
             if os.getpid() not in self._zips: self._zips = {os.getpid(): zipfile.ZipFile(self.root)}
             return self._zips[os.getpid()]
 
-    def read(self, name):
-        return self._zip().read(name) if self.zipped else (self.root/name).read_bytes()
+    def where(self, name): return f"{self.root}{'!' if self.zipped else '/'}{name}"    # how errors name a file
 
-    def text(self, name): return self.read(name).decode("utf-8-sig")
+    def read(self, name):
+        "The bytes of a file. Raises ValueError where there are too many, and what `zipfile` and `open` raise."
+        size = self.stamps[name][0] if self.zipped else (self.root/name).stat().st_size
+        if size > _MOST:
+            raise ValueError(f"{size >> 20} MiB unpacked, more than the {_MOST >> 20} that are read; reduce it or remove it")
+        if not self.zipped: return (self.root/name).read_bytes()
+        with self._zip().open(name) as f:          # never more than is declared: the rest would show as a wrong checksum
+            bounded = f._compress_type in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+            data = f.read(size) if bounded else b"".join(iter(lambda: f.read(4096), b""))
+        if len(data) != size: raise zipfile.BadZipFile(f"{len(data)} bytes where the zip promises {size}")
+        return data
+
+    def text(self, name):
+        "A text file. Raises ValueError naming the file where it cannot be read as UTF-8."
+        try: return self.read(name).decode("utf-8-sig")
+        except BROKEN as e:
+            raise ValueError(f"{self.where(name)} cannot be read as text ({type(e).__name__}: {e}); save it as UTF-8") from e
+
+    def contents(self, names):
+        "(name, (size, CRC-32)) of each file: what tells one version from another. A folder's files are read for it, in threads."
+        if self.zipped: return [(n, self.stamps[n]) for n in names]
+        parts = [names[i:i + 500] for i in range(0, len(names), 500)]
+        with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+            return [c for part in pool.map(self._crcs, parts) for c in part]
+
+    def _crcs(self, names): return [(n, _crc(self.root/n)) for n in names]
     def __getstate__(self): return {k: v for k, v in self.__dict__.items() if k not in ("_zips", "_lock")}
     def __setstate__(self, state): self.__dict__.update(state, _zips={}, _lock=threading.Lock())
 
-# %% ../nbs/01_data.ipynb #31a3e9de
-def _hidden(name): return any(part.startswith(".") or part == "__MACOSX" for part in PurePosixPath(name).parts)
+# %% ../nbs/01_data.ipynb #69341938
+def _crc(path):
+    "Size and CRC-32 of a file, read in pieces; (-1, 0) where it cannot be read."
+    size = crc = 0
+    try:
+        with open(path, "rb") as f:
+            while piece := f.read(1 << 20): size, crc = size + len(piece), zlib.crc32(piece, crc)
+    except OSError: return -1, 0
+    return size, crc
 
 # %% ../nbs/01_data.ipynb #05c4d6ee
 class _Cache:
@@ -602,7 +698,8 @@ class _Cache:
 
 # %% ../nbs/01_data.ipynb #a8adca9b
 class ImageSet(torch.utils.data.Dataset):
-    "Named images of one size, read when first asked for and then kept as bytes. Raises IndexError for an index out of range."
+    """Named images of one size, read when first asked for and then kept as bytes.
+    Raises IndexError for an index out of range, and ValueError for one that is a truth value or a fraction."""
     def __init__(self,
         names,                     # list of names
         size: int,                 # side in pixels
@@ -611,7 +708,8 @@ class ImageSet(torch.utils.data.Dataset):
         broken: str = "error",     # "error", or "skip": leave bad files out, which needs them all read at first use
         limit: int = 2 << 30,      # bytes up to which decoded images are kept
     ):
-        self.size, self.skipped = size, []
+        if broken not in ("error", "skip"): raise ValueError(f"broken must be 'error' or 'skip'; got {broken!r}")
+        self.size, self.skipped = _whole(size, "size", 1, unit="of pixels"), []
         self._names, self._make_meta, self._meta, self._cache = list(names), meta, None, _Cache(len(names), size, load, limit)
         self._good = None if broken == "skip" else torch.arange(len(self._names))
 
@@ -627,10 +725,7 @@ class ImageSet(torch.utils.data.Dataset):
 
     def _index(self, indices):
         pos = self._positions()
-        idx = torch.arange(len(pos)) if indices is None else torch.as_tensor(indices, dtype=torch.long).reshape(-1)
-        wrong = idx[(idx >= len(pos)) | (idx < -len(pos))]
-        if len(wrong): raise IndexError(f"the set has {len(pos)} images; there is no index {wrong[0].item()}")
-        return pos[idx]
+        return pos if indices is None else pos[_indices(indices, len(pos))]
 
     @property
     def names(self): return [self._names[i] for i in self._positions().tolist()]
@@ -640,7 +735,9 @@ class ImageSet(torch.utils.data.Dataset):
         return self._meta
     def uint8(self, indices=None): return self._cache.get(self._index(indices))   # (B, 3, H, W) bytes; all by default
     def batch(self, indices): return self.uint8(indices).float().div_(255)        # (B, 3, H, W) in [0, 1]
-    def __getitem__(self, i): return self.batch([int(i)])[0]                      # (3, H, W) in [0, 1]
+    def __getitem__(self, i):                                                     # (3, H, W) in [0, 1]
+        if np.ndim(i): raise ValueError(f"one index gives one image; for several use batch({i!r})")
+        return self.batch([i])[0]
     def __len__(self): return len(self._positions())
     def __iter__(self): return (self[i] for i in range(len(self)))
 
@@ -649,7 +746,7 @@ class _Decode:
     "Loader over `Files`: positions to arrays, in a few threads."
     def __init__(self, files, names, size, crop=None): self.files, self.names, self.size, self.crop = files, names, size, crop
     def one(self, i):
-        where = f"{self.files.root}{'!' if self.files.zipped else '/'}{self.names[i]}"
+        where = self.files.where(self.names[i])
         try: blob = self.files.read(self.names[i])
         except BROKEN as e: return BrokenImage(f"{where} cannot be read ({type(e).__name__}: {e})")
         try: return decode_image(blob, self.size, self.crop, where)
@@ -665,12 +762,16 @@ class ImageSource:
         name: str,           # short name, used in file names
         size: int,           # side in pixels
         train: ImageSet, val: ImageSet, test: ImageSet,
-        fingerprint: str,    # hash of what the images are, wherever they lie
+        fingerprint,         # hash of what the images are, wherever they lie; or a function that computes it when needed
         credit: str = "",    # whose pictures, on which terms
         notes=(),            # remarks: files left out, splits made up
     ):
         self.name, self.size, self.train, self.val, self.test = name, size, train, val, test
-        self.fingerprint, self.credit, self.notes = fingerprint, credit, tuple(notes)
+        self._fingerprint, self.credit, self.notes = fingerprint, credit, tuple(notes)
+    @property
+    def fingerprint(self) -> str:
+        if callable(self._fingerprint): self._fingerprint = self._fingerprint()
+        return self._fingerprint
     def __repr__(self):
         counts = ", ".join(f"{s}={len(getattr(self, s))}" for s in SPLITS)
         return f"ImageSource({self.name!r}, size={self.size}, {counts}, fingerprint={self.fingerprint!r})"
@@ -684,9 +785,12 @@ def seeded_split(
     names,            # names, in any order
     seed: int = 0,
 ) -> dict:            # {"train", "val", "test"}: sorted lists, 80 / 10 / 10 %
-    "A split that depends on the sorted names and the seed alone; three images or more give every part at least one."
+    """A split that depends on the sorted names and the seed alone; three images or more give every part at least one.
+    Raises ValueError for a name that comes twice."""
     names = sorted(names)
-    order = torch.randperm(len(names), generator=torch.Generator().manual_seed(seed)).tolist()
+    if twice := [a for a, b in zip(names, names[1:]) if a == b]:
+        raise ValueError(f"{len(twice)} names come twice, first {twice[0]}: both could land in different parts")
+    order = torch.randperm(len(names), generator=torch.Generator().manual_seed(_whole(seed, "seed"))).tolist()
     k = max(1, round(.1*len(names))) if len(names) > 2 else 0
     pick = lambda i: sorted(names[j] for j in i)
     return dict(train=pick(order[2*k:]), val=pick(order[:k]), test=pick(order[k:2*k]))
@@ -714,11 +818,32 @@ def _images(files, broken):
         if suffix in IMAGE_SUFFIXES: names.append(n)
         elif suffix not in SIDE_SUFFIXES: odd.append(n)
     if odd and broken == "error": raise BrokenImage(f"{files.root} holds {len(odd)} files that are not images by their names, first {odd[0]}; remove them or pass broken='skip'")
-    return names, ([f"{len(odd)} files skipped, not images by their names: {', '.join(odd[:5])}"] if odd else [])
+    return names, files.notes + ([f"{len(odd)} files skipped, not images by their names: {', '.join(odd[:5])}"] if odd else [])
 
 # %% ../nbs/01_data.ipynb #fddf0ac9
+def _lists(files, deepest=1):
+    "`{split: name of its list}`, those nearest to the top, `deepest` folders down at most. Raises ValueError where two are equally near."
+    out = {}
+    for s in SPLITS:
+        found = [n for n in files.stamps if PurePosixPath(n).name == f"{s}.txt" and n.count("/") <= deepest]
+        near = [n for n in found if n.count("/") == min(m.count("/") for m in found)]
+        if len(near) > 1:
+            raise ValueError(f"{files.root} holds {len(near)} lists called {s}.txt ({', '.join(near[:3])}): "
+                             "keep one, or pass the folder of one as root")
+        if near: out[s] = near[0]
+    return out
+
+# %% ../nbs/01_data.ipynb #54f4eb7d
+_SPLIT_WORDS = dict(train="train", training="train", val="val", valid="val", validation="val", test="test", testing="test")
+
+def _split_of(name):
+    "The split that one of the first two folders of a path is called after; None where there is none."
+    return next((_SPLIT_WORDS[p.lower()] for p in PurePosixPath(name).parts[:-1][:2] if p.lower() in _SPLIT_WORDS), None)
+
+# %% ../nbs/01_data.ipynb #fc87ae2c
 def _listed(files, images, list_name):
-    "The images named in a list file, by path or by bare name. Raises ValueError for an unknown, double or ambiguous name."
+    """The images named in a list file, by path or by bare name.
+    Raises FileNotFoundError for an unknown name, ValueError for a double or ambiguous one."""
     base = {}
     for n in images: base.setdefault(PurePosixPath(n).name, []).append(n)
     known, home, out = set(images), PurePosixPath(list_name).parent, []
@@ -727,43 +852,49 @@ def _listed(files, images, list_name):
         if not n or n.startswith("#"): continue
         near = str(home/n)
         hits = [n] if n in known else [near] if near in known else [m for m in base.get(PurePosixPath(n).name, []) if m.endswith("/" + n)]
-        if len(hits) != 1: raise ValueError(f"{list_name} names {n!r}, of which {files.root} holds {len(hits)}: {hits[:3]}")
+        said = f"{list_name} names {n!r}, of which {files.root} holds"
+        if not hits: raise FileNotFoundError(f"{said} none: add the file or strike the line")
+        if len(hits) > 1: raise ValueError(f"{said} {len(hits)}: {hits[:3]}; put the folder in front")
         out.append(hits[0])
-    if len(set(out)) < len(out): raise ValueError(f"{list_name} names {len(out) - len(set(out))} images twice")
+    if twice := [n for n, count in Counter(out).items() if count > 1]:
+        raise ValueError(f"{list_name} names {len(twice)} images twice, first {twice[0]}")
     return out
 
-# %% ../nbs/01_data.ipynb #54f4eb7d
-def _folder_split(files, seed, broken):
-    "The split of a plain folder: its own lists, else folders called train, val and test, else a seeded split."
-    images, notes = _images(files, broken)
-    lists = {}
-    for n in sorted(files.stamps, key=lambda n: -n.count("/")):
-        p = PurePosixPath(n)
-        if p.name in {f"{s}.txt" for s in SPLITS} and len(p.parts) <= 2: lists[p.stem] = n
+# %% ../nbs/01_data.ipynb #c00a1534
+def _folder_split(files, images, seed):
+    "The split of a plain folder and notes on it: its own lists, else folders called train, val and test, else a seeded split."
     if not images: raise FileNotFoundError(f"{files.root} holds no image file ({', '.join(sorted(IMAGE_SUFFIXES))})")
-    if not lists: return seeded_split(images, seed), notes + [f"split 80/10/10 with seed {seed}"]
-    split = {s: _listed(files, images, lists[s]) if s in lists else [] for s in SPLITS}
+    lists, homes = _lists(files), {n: _split_of(n) for n in images}
+    if not lists and not any(homes.values()): return seeded_split(images, seed), [f"split 80/10/10 with seed {seed}"]
+    if lists: split, by = {s: _listed(files, images, lists[s]) if s in lists else [] for s in SPLITS}, "list"
+    else: split, by = {s: [n for n in images if homes[n] == s] for s in SPLITS}, "folder"
     for a, b in (("train", "val"), ("train", "test"), ("val", "test")):
         both = set(split[a]) & set(split[b])
         if both: raise ValueError(f"{len(both)} images are in both {a}.txt and {b}.txt of {files.root}, first {min(both)}")
-    rest = len(images) - sum(map(len, split.values()))
-    return split, notes + ([f"{rest} images are in no list and left out"] if rest else [])
+    empty, rest = [s for s in SPLITS if not split[s]], len(images) - sum(map(len, split.values()))
+    notes = [f"split by {by}s"] + [f"no {by} for {s}, which is empty" for s in empty]
+    return split, notes + ([f"{rest} images are in no {by} and left out"] if rest else [])
 
-# %% ../nbs/01_data.ipynb #fc87ae2c
+# %% ../nbs/01_data.ipynb #b19635a5
+def _content(files, split, size, crop_name, broken):
+    "The fingerprint of a split of files."
+    return _fingerprint("files", 1, size, crop_name, broken, [(s, files.contents(split[s])) for s in SPLITS])
+
+# %% ../nbs/01_data.ipynb #727c2be3
 def _from_files(name, files, split, size, broken, credit="", notes=(), crop=None, crop_name="central square"):
     "An `ImageSource` of files and their split."
     part = lambda s: ImageSet(split[s], size, _Decode(files, split[s], size, crop), broken=broken)
-    stamps = [(s, [(n, files.stamps[n]) for n in split[s]]) for s in SPLITS]
-    return ImageSource(name, size, *map(part, SPLITS), _fingerprint("files", 1, size, crop_name, broken, stamps), credit, notes)
+    return ImageSource(name, size, *map(part, SPLITS), functools.partial(_content, files, split, size, crop_name, broken), credit, notes)
 
-# %% ../nbs/01_data.ipynb #c00a1534
+# %% ../nbs/01_data.ipynb #129dbb69
 def _folder(root, size, seed, broken, crop):
     files = Files(root, ADVICE["folder"])
-    split, notes = _folder_split(files, seed, broken)
+    images, notes = _images(files, broken)
+    split, more = _folder_split(files, images, seed)
     name = files.root.absolute().stem if files.zipped else files.root.absolute().name
     terms = [n for n in files.stamps if PurePosixPath(n).name.upper() in ("TERMS.TXT", "LICENSE.TXT")]     # whose pictures: its first clause
     credit = files.text(min(terms, key=len)).split(";")[0].split("\n")[0][:200].strip() if terms else ""
-    return _from_files(name, files, split, size, broken, credit, notes)
+    return _from_files(name, files, split, size, broken, credit, notes + more)
 
 # %% ../nbs/01_data.ipynb #a2ffc850
 class _Faces:
@@ -820,13 +951,44 @@ class _Crops:
         return np.array(im if im.width == self.size else im.resize((self.size,)*2, Image.Resampling.LANCZOS)).transpose(2, 0, 1)
 
 # %% ../nbs/01_data.ipynb #e3decd83
+_PHOTO_CRC = (973980318, 2342765257, 3320626187, 928719165, 658889204)   # of PHOTOGRAPHS, as scikit-image 0.26 has them
+
 def _photographs(root, size, seed, broken, crop):
+    import skimage
     boxes = {s: _photo_boxes(s, n, size, seed) for s, n in zip(SPLITS, (2_000, 500, 500))}
+    crcs = tuple(_crc(Path(skimage.__file__).parent/"data"/f)[1] for f in PHOTOGRAPHS)
+    others = () if crcs == _PHOTO_CRC else (crcs,)
     sets = [ImageSet([f"{Path(f).stem}-{l}-{t}-{w}" for f, l, t, w in boxes[s]], size, _Crops(boxes[s], size)) for s in SPLITS]
-    return ImageSource("photographs", size, *sets, _fingerprint("photographs", 1, size, boxes), "Crops of photographs bundled with scikit-image (see its data/README.txt).")
+    return ImageSource("photographs", size, *sets, _fingerprint("photographs", 1, size, boxes, *others),
+                       "Crops of photographs bundled with scikit-image (see its data/README.txt).")
 
 # %% ../nbs/01_data.ipynb #79eb7d93
-def _by_name(images): return {PurePosixPath(n).name: n for n in images}
+def _by_name(images):
+    "`{bare name: path}`. Raises ValueError where two folders hold the same name."
+    out = {}
+    for n in images:
+        other = out.setdefault(PurePosixPath(n).name, n)
+        if other != n:
+            raise ValueError(f"{PurePosixPath(n).name} is there twice, as {other} and {n}: pass the one folder that is meant as root")
+    return out
+
+# %% ../nbs/01_data.ipynb #6401ff60
+def _partition(text, where):
+    "`{name: split}` of CelebA's list. Raises ValueError for a name in two parts, or a line that is none."
+    part = {}
+    for number, line in enumerate(text.splitlines()):
+        row = re.fullmatch(r"\s*(\S+?\.\w+)[\s,]+([012])\s*", line)
+        if row and part.setdefault(row[1], row[2]) != row[2]:
+            raise ValueError(f"{where} puts {row[1]} into two parts, {part[row[1]]} and {row[2]}; get the list anew")
+        if not row and line.strip() and number:                             # the first line may be a heading
+            raise ValueError(f"line {number + 1} of {where} is no name with 0, 1 or 2: {line!r}; get the list anew")
+    return {name: SPLITS[int(p)] for name, p in part.items()}
+
+# %% ../nbs/01_data.ipynb #6f08cfb5
+def _text(path):
+    "A text file beside the pictures. Raises ValueError naming it where it is not UTF-8."
+    try: return path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as e: raise ValueError(f"{path} cannot be read as text ({e}); save it as UTF-8") from e
 
 # %% ../nbs/01_data.ipynb #de08e362
 def _celeba_box(w, h, side):
@@ -846,11 +1008,11 @@ def _celeba(root, size, seed, broken, crop):
         images, notes = _images(files, broken)
     if not images: raise FileNotFoundError(f"{at} holds neither img_align_celeba/ nor img_align_celeba.zip. {ADVICE['celeba']}")
     around = [d/n for d in (at.absolute().parent, at.absolute().parent/"Eval", at.absolute().parent.parent) for n in want]
-    if table is None: table = next((p.read_text() for p in around if p.exists()), None)
+    if table is None: table = next((_text(p) for p in around if p.is_file()), None)
     if table is None: raise FileNotFoundError(f"{want[0]} is neither in {at} nor beside it ({', '.join(str(p) for p in around[:4:2])}). {ADVICE['celeba']}")
     have, split, absent = _by_name(images), {s: [] for s in SPLITS}, 0
-    for name, part in re.findall(r"^(\S+?\.\w+)[\s,]+([012])\s*$", table, flags=re.M):
-        if name in have: split[SPLITS[int(part)]].append(have[name])
+    for name, part in _partition(table, want[0]).items():
+        if name in have: split[part].append(have[name])
         else: absent += 1
     if not any(split.values()): raise ValueError(f"no image of {want[0]} is in {files.root}, whose first is {images[0]}")
     if absent: notes.append(f"{absent} images of the official list are not there")
@@ -865,14 +1027,21 @@ def _celeba_hq(root, size, seed, broken, crop):
     files = Files(root, ADVICE["celeba-hq"])
     images, notes = _images(files, broken)
     inner = [n for n in images if "CelebA-HQ-img" in PurePosixPath(n).parts]          # CelebAMask-HQ also holds label maps
-    images = inner or [n for n in images if "CelebAMask-HQ-mask-anno" not in PurePosixPath(n).parts]
+    maps = [n for n in images if "CelebAMask-HQ-mask-anno" in PurePosixPath(n).parts]
+    rest = len(images) - len(maps) - len(inner)
+    if inner and rest: notes = notes + [f"{rest} images outside CelebA-HQ-img left out"]
+    images = inner or sorted(set(images) - set(maps))
     if not images: raise FileNotFoundError(f"{files.root} holds no image. {ADVICE['celeba-hq']}")
     name = "CelebA-HQ-to-CelebA-mapping.txt"
     beside = [d/name for d in (files.root.absolute().parent, files.root.absolute().parent.parent)]
-    text = next((files.text(n) for n in files.stamps if PurePosixPath(n).name == name), None) or next((p.read_text() for p in beside if p.exists()), None)
-    if text is None: split, notes = seeded_split(images, seed), notes + [f"{name} not found: split 80/10/10 with seed {seed}"]
+    text = next((files.text(n) for n in files.stamps if PurePosixPath(n).name == name), None) or next((_text(p) for p in beside if p.is_file()), None)
+    if text is None:
+        split, more = _folder_split(files, images, seed)
+        notes = notes + [f"{name} not found", *more]
     else:
-        origin = {int(i): int(f) for i, f in re.findall(r"^\s*(\d+)\s+\d+\s+(\d+)\.\w+\s*$", text, flags=re.M)}
+        rows = {(int(i), int(f)) for i, f in re.findall(r"^\s*(\d+)\s+\d+\s+(\d+)\.\w+\s*$", text, flags=re.M)}
+        origin = dict(rows)
+        if len(origin) < len(rows): raise ValueError(f"{name} gives {len(rows) - len(origin)} images two origins; get it anew")
         split = {s: [] for s in SPLITS}
         for n in sorted(images, key=lambda n: (len(PurePosixPath(n).stem), n)):
             digits = re.sub(r"\D", "", PurePosixPath(n).stem)
@@ -890,15 +1059,28 @@ PLACES_FOLDERS = dict(train=("data_256", "data_256_standard", "data_large", "dat
 def _places_split(files, images, seed):
     "`{split: names}` after the folders' names, or None if there is no such folder; the official file lists decide where they are present."
     split, notes = {}, []
-    lists = {s: n for n in files.stamps for s in SPLITS if re.fullmatch(rf"places365_{s}(_standard|_challenge)?\.txt", PurePosixPath(n).name)}
+    is_list = lambda n, s: re.fullmatch(rf"places365_{s}(_standard|_challenge)?\.txt", PurePosixPath(n).name)
+    found = {s: [n for n in files.stamps if is_list(n, s)] for s in SPLITS}
+    for s, names in found.items():
+        if len(names) > 1: raise ValueError(f"{files.root} holds {len(names)} lists of {s} images ({', '.join(names)}): keep one")
+    lists, homes = {s: names[0] for s, names in found.items() if names}, {}
+    for n in images:
+        home = next(((s, i) for i, p in enumerate(n.split("/")[:-1][:2]) for s in SPLITS if p in PLACES_FOLDERS[s]), None)
+        if home: homes[n] = home
     for s in SPLITS:
-        at = [n for n in images if set(PurePosixPath(n).parts[:3][:-1]) & set(PLACES_FOLDERS[s])]
+        at = {n: i for n, (home, i) in homes.items() if home == s}           # path -> at which depth its split's folder stands
         if at and s in lists:
-            inside = {n.split("/", 1 + n.split("/").index(next(p for p in n.split("/") if p in PLACES_FOLDERS[s])))[-1]: n for n in at}
-            wanted = [line.split()[0].lstrip("/") for line in files.text(lists[s]).splitlines() if line.strip()]
+            inside = {}
+            for n, i in at.items():
+                other = inside.setdefault("/".join(n.split("/")[i + 1:]), n)
+                if other != n: raise ValueError(f"{other} and {n} are both the {s} image of one name: remove one of the folders")
+            wanted = list(dict.fromkeys(line.split()[0].lstrip("/") for line in files.text(lists[s]).splitlines() if line.strip()))
             split[s] = [inside[w] for w in wanted if w in inside]
             if len(split[s]) < len(wanted): notes.append(f"{len(wanted) - len(split[s])} images of {lists[s]} are not there")
-        else: split[s] = at
+        else: split[s] = list(at)
+        if len(split[s]) < len(at): notes.append(f"{len(at) - len(split[s])} {s} images are not in {lists[s]} and left out")
+    if any(split.values()) and len(homes) < len(images):
+        notes.append(f"{len(images) - len(homes)} images are in no folder of Places2 and left out")
     if not any(split.values()): return None, notes
     if not split["test"] and len(split["val"]) > 1:
         half = torch.randperm(len(split["val"]), generator=torch.Generator().manual_seed(seed)).tolist()
@@ -914,7 +1096,7 @@ def _places2(root, size, seed, broken, crop):
     images, notes = _images(files, broken)
     if not images: raise FileNotFoundError(f"{files.root} holds no image. {ADVICE['places2']}")
     split, more = _places_split(files, images, seed)
-    if split is None: split, more = _folder_split(files, seed, broken)
+    if split is None: split, more = _folder_split(files, images, seed)
     credit = "Places2 (Zhou et al., TPAMI 2017); non-commercial research and education only, images not to be passed on."
     return _from_files("places2", files, split, size, broken, credit, notes + more)
 
@@ -932,14 +1114,14 @@ def image_source(
 ) -> ImageSource:                   # train, val and test
     "Images by name. Raises ValueError for an unknown name or value, FileNotFoundError for an absent root, BrokenImage for an unreadable file."
     if data not in SOURCES: raise ValueError(f"unknown data {data!r}; known: {', '.join(SOURCES)}")
-    if isinstance(size, bool) or int(size) != size or not 4 <= size <= 2048: raise ValueError(f"size must be a whole number of pixels from 4 to 2048; got {size!r}")
+    size, seed = _whole(size, "size", 4, 2048, "of pixels"), _whole(seed, "seed", -2**63, 2**63 - 1)
     if broken not in ("error", "skip"): raise ValueError(f"broken must be 'error' or 'skip'; got {broken!r}")
     if crop is not None and data != "celeba": raise ValueError(f"crop applies to celeba only, not to {data}")
-    if crop is not None and not 1 <= crop <= 178: raise ValueError(f"crop must lie between 1 and 178 pixels; got {crop}")
+    if crop is not None: crop = _whole(crop, "crop", 1, 178, "of pixels")
     inside = data in ("synthetic-faces", "photographs")
     if inside and root: raise ValueError(f"{data} needs no root; got {str(root)!r}: did you mean data='folder'?")
     if not inside and not root: raise FileNotFoundError(f"data={data!r} needs a root. {ADVICE[data]}")
-    return SOURCES[data](root, int(size), int(seed), broken, crop)
+    return SOURCES[data](root, size, seed, broken, crop)
 
 # %% ../nbs/01_data.ipynb #4959de0c
 def _per_image(n, amount, generator):
@@ -987,12 +1169,15 @@ def augment(
     saturation: float = .12,   # largest relative change of saturation
     gamma: float = .08,        # largest change of the logarithm of the exponent
 ) -> Tensor:                   # (B, 3, H, W) in [0, 1], new
-    "Random small changes, drawn for each image apart; an amount of 0 switches its change off. Raises ValueError for a wrong shape, a negative amount, or no generator."
+    """Random small changes, drawn for each image apart; an amount of 0 switches its change off.
+    Raises ValueError for a wrong shape or type, a bad amount, or no generator."""
     if images.ndim != 4 or images.shape[1] != 3: raise ValueError(f"images must be (B, 3, H, W); got {tuple(images.shape)}")
-    if generator is None: raise ValueError("pass a torch.Generator, so that the run can be repeated")
+    if not images.is_floating_point(): raise ValueError(f"images must be floats in [0, 1]; got {images.dtype}: divide bytes by 255")
+    if not isinstance(generator, torch.Generator):
+        raise ValueError(f"pass a torch.Generator, so that the run can be repeated; got {generator!r}")
     amounts = dict(flip=flip, shift=shift, zoom=zoom, rotate=rotate, brightness=brightness, contrast=contrast, saturation=saturation, gamma=gamma)
-    low = [k for k, v in amounts.items() if v < 0 or (k == "flip" and v > 1)]
-    if low: raise ValueError(f"amounts must not be negative, nor flip above 1; check {', '.join(low)}")
+    low = [k for k, v in amounts.items() if not 0 <= v < math.inf or (k == "flip" and v > 1)]
+    if low: raise ValueError(f"amounts must be numbers that are not negative, nor flip above 1; check {', '.join(low)}")
     x = images.clone()
     if flip:
         i = (torch.rand(len(x), generator=generator) < flip).nonzero()[:, 0].to(x.device)
