@@ -7,7 +7,6 @@ __all__ = ['METRICS', 'PAPER_DAMGAN', 'COLUMNS', 'scoring_masks', 'perceptual', 
            'paired_difference', 'difference_text', 'cost', 'inpainting_table']
 
 # %% ../nbs/34_inpainter_evaluation.ipynb #267366d3
-import gzip
 import statistics
 import time
 from collections.abc import Callable
@@ -15,10 +14,11 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from .core import Results, atomic_write
-from .figures import mean_std
+from .cglow import check_pictures
+from .core import Results
+from .figures import mean_std, write_csv
 from .inpainter import Inpainter, evaluating
-from .masks import center_mask, freeform_mask, irregular_masks
+from .masks import center_mask, check_mask, freeform_mask, irregular_masks
 from .metrics import lpips, score, sharpness, summarize
 
 # %% ../nbs/34_inpainter_evaluation.ipynb #9b2d1e2e
@@ -29,7 +29,8 @@ def scoring_masks(
     seed: int = 0,       # of the strokes
     path=None,           # folder or zip of irregular masks; its test split
 ) -> Tensor:             # (n, 1, size, size), 1 = hole
-    "The holes that are scored. Raises ValueError for an unknown kind, or where the files hold too few masks."
+    "The holes that are scored. Raises ValueError for an unknown kind, for none, or where the files hold too few masks."
+    if n < 1 or size < 2: raise ValueError(f"at least one mask, of at least 2 pixels a side; got {n} of {size}")
     if kind == "centre": return center_mask(size, size//2).expand(n, -1, -1, -1)
     if kind == "free": return freeform_mask(size, batch=n, seed=seed)
     if kind == "irregular" and path: return irregular_masks(path, "test", size, range(n))
@@ -51,11 +52,14 @@ METRICS = ("sharpness", "lpips")    # beyond those of `Results`: Results(metric=
 def score_fills(
     fill: Callable,      # (images, masks) -> composites (B, 3, H, W) in [0, 1]: `net.inpaint`, or a classical method
     images: Tensor,      # (N, 3, H, W) in [0, 1]
-    masks: Tensor,       # (N, 1, H, W), 1 = hole
+    masks: Tensor,       # (N or 1, 1, H, W), 1 = hole; one mask serves all pictures
     chunk: int = 50,     # pictures at once
 ) -> dict:               # (region, paste, metric) -> (N,); metrics psnr, l1, ssim, and sharpness in the hole
-    "Fill every hole and score it as composite and in the hole alone. Raises ValueError where a fill is no picture."
-    parts = []
+    """Fill the hole of every picture and score it as composite and in the hole alone. Raises ValueError for images outside [0, 1], for masks that are
+    neither one for each picture nor one for all, and where a fill is no picture."""
+    check_pictures(images)
+    if chunk < 1: raise ValueError(f"chunk must be at least 1 picture; got {chunk}")
+    parts, masks = [], check_mask(masks, images)
     for x, m in zip(images.split(chunk), masks.split(chunk)):
         filled = fill(x, m)
         parts.append(score(filled, x, m, raw=False) | {("hole", "", "sharpness"): sharpness(filled, x, m)} | perceptual(filled, x))
@@ -79,13 +83,14 @@ def write_fill_scores(
     path,           # ends in .csv.gz
     scores: dict,   # (model, mask) -> values from `score_fills`
 ) -> None:
-    "Every image's scores, so that differences can be paired; the same scores give the same bytes."
-    keys = list(next(iter(scores.values())))
-    lines = [",".join(["model", "mask", "image"] + ["_".join(filter(None, key)) for key in keys])]
+    "Every image's scores, so that differences can be paired (see `write_csv`). Raises ValueError for no scores, and for scores that differ in kind or number."
+    if not scores: raise ValueError("there are no scores to write")
+    keys, lines = list(next(iter(scores.values()))), []
     for (model, mask), values in scores.items():
-        table = torch.stack([values[key] for key in keys], 1).tolist()
-        lines += [f"{model},{mask},{i}," + ",".join(f"{v:.4g}" for v in row) for i, row in enumerate(table)]
-    with atomic_write(path) as partial: partial.write_bytes(gzip.compress(("\n".join(lines) + "\n").encode(), mtime=0))
+        if set(values) != set(keys) or len({len(v) for v in values.values()}) != 1:
+            raise ValueError(f"{model}, {mask}: every score of the first is needed, once for each image; got { {k: len(v) for k, v in values.items()} }")
+        lines += [[model, mask, i, *(f"{v:.4g}" for v in row)] for i, row in enumerate(torch.stack([values[key] for key in keys], 1).tolist())]
+    write_csv(path, ["model", "mask", "image"] + ["_".join(filter(None, key)) for key in keys], lines)
 
 # %% ../nbs/34_inpainter_evaluation.ipynb #c8b2f55e
 def paired_difference(
@@ -93,10 +98,12 @@ def paired_difference(
     b: Tensor,                  # scores of the same images, (N,)
     confidence: float = .95,
 ) -> tuple[float, float]:       # mean of a - b, and half the width of its interval (Student's t)
-    "Mean paired difference with its confidence interval. Raises ValueError for unequal numbers, or fewer than two images."
+    "Mean paired difference with its confidence interval. Raises ValueError for unequal numbers, fewer than two images, NaN and infinity, and a confidence outside (0, 1)."
+    if not 0 < confidence < 1: raise ValueError(f"confidence lies between 0 and 1; got {confidence}")
     if a.shape != b.shape or a.ndim != 1 or len(a) < 2: raise ValueError(f"paired scores must be two (N,) of the same N > 1; got {tuple(a.shape)} and {tuple(b.shape)}")
     from scipy.stats import t
-    d = (a - b).double()
+    d = a.double() - b.double()
+    if not d.isfinite().all(): raise ValueError(f"{int((~d.isfinite()).sum())} of {len(d)} differences are NaN or infinite: leave those pictures out and say so")
     return d.mean().item(), t.ppf(.5 + confidence/2, len(d) - 1)*d.std().item()/len(d)**.5
 
 # %% ../nbs/34_inpainter_evaluation.ipynb #e40a36c7
@@ -110,7 +117,8 @@ def cost(
     size: int,             # side of the picture
     repeats: int = 5,      # timed fills, of which the median counts
 ) -> dict:                 # parameters, multiply_adds, milliseconds of one fill
-    "What a fill of one picture costs."
+    "What a fill of one picture costs. Raises ValueError for sizes that make no sense."
+    if repeats < 1 or size < 2: raise ValueError(f"at least one timed fill, of at least 2 pixels a side; got {repeats} of {size}")
     from torch.utils.flop_counter import FlopCounterMode
     device = next(net.parameters()).device
     x, mask = torch.full((1, 3, size, size), .5, device=device), center_mask(size, size//2).to(device)
@@ -138,7 +146,8 @@ def inpainting_table(
     metrics: tuple = ("psnr", "ssim", "sharpness"),   # names in COLUMNS
     paper: dict = PAPER_DAMGAN,      # PSNR and SSIM beside ours, laid out like PAPER_DAMGAN; {}: no such columns
 ) -> tuple[list, list]:              # header and rows, for `markdown_table` and `write_csv`
-    "Scores by kind of hole, the paper's beside ours, and how many pictures were filled. An en dash where there is no number."
+    "Scores by kind of hole, the paper's beside ours, and how many pictures were filled. An en dash where there is no number. Raises ValueError for no rows, and unknown metrics."
+    if not models or set(metrics) - set(COLUMNS): raise ValueError(f"at least one model, and metrics among {', '.join(COLUMNS)}; got {list(models)} and {list(metrics)}")
     header, rows = ["method"], [[model] for model in models]
     for mask in masks:
         for metric in metrics:
