@@ -25,8 +25,9 @@ def side_by_side(
     warmup: int = 1,                          # rounds before them that do not count
     clock: Callable = time.perf_counter,      # seconds
 ) -> dict:                                    # name -> list of seconds, one a round
-    "Time the contestants in turns, every other round in reverse order. Raises ValueError for none, or for no rounds."
+    "Time the contestants in turns, every other round in reverse order. Raises ValueError for none, for no rounds, and for what cannot be called."
     if not contestants or repeats < 1 or warmup < 0: raise ValueError(f"need contestants and at least one round; got {len(contestants)} contestants, {repeats} repeats, {warmup} warm-ups")
+    if idle := [name for name, f in contestants.items() if not callable(f)]: raise ValueError(f"contestants are functions without arguments; {', '.join(map(repr, idle))} cannot be called")
     seconds = {name: [] for name in contestants}
     for i in range(-warmup, repeats):
         for name in list(contestants)[::1 if i % 2 == 0 else -1]:
@@ -42,8 +43,9 @@ COLUMNS = ("benchmark", "contestant", "seconds", "q25", "q75", "repeats", "batch
 def quartiles(
     values: list,   # numbers, at least one
 ) -> tuple:         # lower quartile, median, upper quartile
-    "The three quartiles, interpolated linearly between values. Raises ValueError for no values."
+    "The three quartiles, interpolated linearly between values. Raises ValueError for no values, NaN and infinity."
     if not len(values): raise ValueError("there are no values to take quartiles of")
+    if not all(map(math.isfinite, values)): raise ValueError(f"{sum(not math.isfinite(v) for v in values)} of {len(values)} values are NaN or infinite: they have no quartiles")
     return tuple(torch.tensor(values, dtype=torch.float64).quantile(torch.tensor([.25, .5, .75], dtype=torch.float64)).tolist())
 
 # %% ../nbs/06_benchmarks.ipynb #21c5518f
@@ -52,11 +54,13 @@ def rows_of(
     seconds: dict,    # from `side_by_side`
     batch: int = 1,   # items, images for instance, that one call deals with
 ) -> list[list]:      # one row a contestant, in the order of COLUMNS
-    "Median, quartiles and throughput of each contestant; numbers to four digits."
+    "Median, quartiles and throughput of each contestant; numbers to four digits. Raises ValueError for times of zero, and for no items."
+    if batch < 1: raise ValueError(f"batch must be at least 1 item a call; got {batch}")
     digits = lambda v: float(f"{v:.4g}")
     table = []
     for name, values in seconds.items():
         low, mid, high = quartiles(values)
+        if not mid > 0: raise ValueError(f"{name} took {mid:g} s: too short for this clock; put more work into a call")
         table.append([benchmark, name, digits(mid), digits(low), digits(high), len(values), batch, digits(batch/mid)])
     return table
 
@@ -70,15 +74,17 @@ def verdict(
     plus: float = 0.,           # seconds
     batch: int | None = None,   # images a call: the words are then of images a second (without a peer)
 ) -> dict:                      # numbers and words for a table and a chart
-    "What was used of the time allowed. Raises ValueError for an unknown contestant or a target that allows no time."
+    "What was used of the time allowed. Raises ValueError for an unknown contestant, times that do not pair, or a target that allows no time."
     for name in (ours, *([peer] if peer else [])):
         if name not in seconds: raise ValueError(f"no contestant {name!r}; there are {', '.join(seconds)}")
     t = seconds[ours]
     p = seconds[peer] if peer else [0.]*len(t)
+    if len(t) != len(p): raise ValueError(f"{ours} has {len(t)} rounds, {peer} {len(p)}: ratios are taken round by round")
+    if not t or not min(t) > 0 or (peer and not min(p) > 0): raise ValueError("there must be a round, and every time must be above 0 s")
     allowed = [(times*b if peer else 0.) + plus for b in p]
     if min(allowed) <= 0: raise ValueError("the target allows no time: give `times` with a peer, or `plus`")
     low, used, high = quartiles([a/b for a, b in zip(t, allowed)])
-    ratio, extra, speed = (quartiles(v)[1] for v in ([a/b if b else math.nan for a, b in zip(t, p)], [a - b for a, b in zip(t, p)], [(batch or 1)/a for a in t]))
+    ratio, extra, speed = (quartiles(v)[1] for v in ([a/b for a, b in zip(t, p)] if peer else [0.], [a - b for a, b in zip(t, p)], [(batch or 1)/a for a in t]))
     measured, target = _words(times if peer else 0., plus, batch, ratio, extra, speed)
     return dict(benchmark=benchmark, ours=ours, peer=peer, ours_seconds=quartiles(t)[1], peer_seconds=quartiles(p)[1] if peer else None, used=used, used_q25=low, used_q75=high,
                 peer_used=quartiles([b/a for a, b in zip(allowed, p)])[1] if peer else None, measured=measured, target=target, met=used <= 1)
@@ -126,7 +132,8 @@ def on_threads(
     n: int,        # threads of torch
     f: Callable,   # without arguments
 ) -> Callable:     # the same, on `n` threads
-    "`f` on `n` threads; the number before comes back afterwards, also after an error."
+    "`f` on `n` threads; the number before comes back afterwards, also after an error. Raises ValueError for no threads."
+    if n < 1: raise ValueError(f"torch needs at least one thread; got {n}")
     def run():
         before = torch.get_num_threads()
         torch.set_num_threads(n)

@@ -7,7 +7,6 @@ __all__ = ['PAPER_TABLE1', 'Attack', 'attacked_input', 'Scores', 'evaluate', 'no
            'add_scores', 'write_per_image', 'cell', 'strongest', 'table1', 'paper_row']
 
 # %% ../nbs/14_evaluation.ipynb #21e8a41e
-import gzip
 import re
 import warnings
 from copy import deepcopy
@@ -20,9 +19,9 @@ from torch import Tensor
 
 from .adversarial import TARGETS, attack_target, nll_objective
 from .attacks import GradientHealth, GradientWarning, eps255, fgsm, frozen, pgd, random_sign, warn_health
-from .cglow import NonFiniteSamples, masked_input, mean_of_samples
-from .core import Results, atomic_write
-from .figures import mean_std
+from .cglow import NonFiniteSamples, check_pictures, masked_input, mean_of_samples
+from .core import Results
+from .figures import mean_std, write_csv
 from .metrics import score, summarize
 from .training import keyed_generator
 
@@ -58,7 +57,8 @@ def attacked_input(
     first: int = 0,        # number of the first picture, so that batches do not matter
     log: GradientHealth | None = None,   # adds up what the gradients looked like
 ) -> Tensor:               # (B, 3, S, S) in [0, 1]
-    "The masked pictures after the attack; every pixel may change, the hole's constant fill included (the paper's formula)."
+    "The masked pictures after the attack; every pixel may change, the hole's constant fill included (the paper's formula). Raises ValueError where pictures and holes differ in number."
+    if len(x) != len(truth): raise ValueError(f"{len(x)} pictures but {len(truth)} holes")
     if attack.name == "none": return x
     if attack.name == "random_sign":
         return torch.cat([random_sign(x[i:i+1], eps255(attack.eps), generator=keyed_generator(seed, "random sign", first + i)) for i in range(len(x))])
@@ -95,7 +95,9 @@ def evaluate(
     check: int = 8,             # pictures whose samples are sent back to their noise, and drawn again in float64 if they miss it
     chunk: int = 25,            # pictures at once
 ) -> Scores:
-    "Attack the input, predict, score every image under every protocol."
+    "Attack the input, predict, score every image under every protocol. Raises ValueError for no images, for images outside [0, 1], and for sizes that make no sense."
+    if images.dtype != torch.uint8: check_pictures(images)
+    if not len(images) or min(samples, chunk) < 1 or check < 0: raise ValueError(f"images, samples and chunk must be at least 1, check at least 0; got {len(images)}, {samples}, {chunk}, {check}")
     device, parts, health, broken, wild, redrawn, lost, check = model.mask.device, [], GradientHealth(), 0, 0, 0, 0, min(check, len(images))
     few = max(1, min(8, check))
     for first in range(0, len(images), chunk):
@@ -192,14 +194,15 @@ def write_per_image(
     path,             # ends in .csv.gz
     rows: list,       # (model, training, Scores)
 ) -> None:
-    "One row a model, training, attack and image, one column a score; the same rows give the same bytes."
-    keys = list(rows[0][2].values)
-    lines = [",".join(["model", "training", "attack", "target", "eps", "image"] + ["_".join(filter(None, key)) for key in keys])]
+    "One row a model, training, attack and image, one column a score (see `write_csv`). Raises ValueError for no rows, and for scores that differ in kind or number."
+    if not rows: raise ValueError("there are no scores to write")
+    keys, lines = list(rows[0][2].values), []
     for model, training, scores in rows:
-        attack = scores.attack
-        table = torch.stack([scores.values[key] for key in keys], 1).tolist()
-        lines += [f"{model},{training},{attack.name},{attack.target},{attack.eps:g},{i}," + ",".join(f"{v:.4g}" for v in row) for i, row in enumerate(table)]
-    with atomic_write(path) as partial: partial.write_bytes(gzip.compress(("\n".join(lines) + "\n").encode(), mtime=0))
+        if set(scores.values) != set(keys) or len({len(v) for v in scores.values.values()}) != 1:
+            raise ValueError(f"{model}, {training}: every score of the first row is needed, once for each image; got { {k: len(v) for k, v in scores.values.items()} }")
+        who = [model, training, scores.attack.name, scores.attack.target, f"{scores.attack.eps:g}"]
+        lines += [[*who, i, *(f"{v:.4g}" for v in row)] for i, row in enumerate(torch.stack([scores.values[key] for key in keys], 1).tolist())]
+    write_csv(path, ["model", "training", "attack", "target", "eps", "image"] + ["_".join(filter(None, key)) for key in keys], lines)
 
 # %% ../nbs/14_evaluation.ipynb #e9018afa
 PAPER_TABLE1 = {   # adversarial paper, Table 1: mean and deviation over 10 batches of 200 CelebA images
@@ -212,10 +215,11 @@ def cell(
     metric: str,         # "psnr", "l1" or "ssim"
     **filters,           # that leave one row of that metric
 ) -> str:                # mean ± deviation, with the digits of the metric; an en dash where there is no row
-    "One cell of a table."
+    "One cell of a table. Raises ValueError for an unknown metric, and where several rows are left."
+    if metric not in (digits := dict(psnr=2, ssim=3, l1=4)): raise ValueError(f"metric must be {', '.join(digits)}; got {metric!r}")
     rows = results.select(metric=metric, **filters)
     if len(rows) > 1: raise ValueError(f"{len(rows)} rows match {filters}: add filters until one is left")
-    return mean_std(rows[0]["mean"], rows[0]["std"], dict(psnr=2, ssim=3, l1=4)[metric]) if rows else "–"
+    return mean_std(rows[0]["mean"], rows[0]["std"], digits[metric]) if rows else "–"
 
 # %% ../nbs/14_evaluation.ipynb #479d9f6b
 def strongest(
@@ -224,7 +228,7 @@ def strongest(
     eps: float,          # in 255ths
     **filters,           # model=..., training=...
 ) -> str:                # the target with the lowest mean PSNR of the attacked composite
-    "Which y' hurts most."
+    "Which y' hurts most. Raises ValueError where there are no such rows."
     rows = results.select(attack=attack, eps=eps, metric="psnr", region="composite", paste="attacked", **filters)
     if not rows: raise ValueError(f"no rows of {attack} at eps {eps} for {filters}")
     return min(rows, key=lambda row: row["mean"])["target"]

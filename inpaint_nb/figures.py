@@ -7,7 +7,7 @@ __all__ = ['PALETTE', 'MARKERS', 'INK', 'GREY', 'STYLE', 'README_WIDTH', 'look',
            'curve_panels', 'curves', 'eps_curve', 'mean_std', 'markdown_table', 'write_csv', 'read_csv', 'save_figure']
 
 # %% ../nbs/05_figures.ipynb #a5642590
-import csv, io, math, textwrap
+import csv, gzip, io, math, textwrap, zlib
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -128,6 +128,7 @@ def image_grid(
 ):                               # a matplotlib Figure
     "Pictures in captioned columns, one row an image. Raises ValueError for columns that differ in number or size, or leave [0, 1]."
     if not columns: raise ValueError("image_grid needs at least one column: {'truth': images, ...}")
+    if gap < 0 or (scale is not None and not 0 < scale < math.inf): raise ValueError(f"scale must be above 0, gap at least 0; got {scale} and {gap}")
     pictures = {str(k): _as_pictures(k, v) for k, v in columns.items()}
     shapes = {k: tuple(v.shape) for k, v in pictures.items()}
     if len(set(shapes.values())) > 1: raise ValueError(f"columns differ in number or size of pictures: {shapes}")
@@ -178,10 +179,12 @@ def _as_curve(
     curve,                       # (xs, ys) or (xs, ys, stds)
 ) -> tuple:                      # three arrays, or None for the last
     "Check one curve. Raises ValueError saying what does not fit."
-    if not 2 <= len(curve) <= 3: raise ValueError(f"curve {label!r} must be (xs, means) or (xs, means, stds); got {len(curve)} parts")
+    if not isinstance(curve, (list, tuple)) or not 2 <= len(curve) <= 3:
+        raise ValueError(f"curve {label!r} must be (xs, means) or (xs, means, stds); got {len(curve) if isinstance(curve, (list, tuple)) else type(curve).__name__} parts")
     parts = [np.asarray(torch.as_tensor(p).detach().cpu() if isinstance(p, Tensor) else p, dtype=float).ravel() for p in curve if p is not None]
     if len({len(p) for p in parts}) > 1 or len(parts[0]) == 0: raise ValueError(f"curve {label!r} has parts of the lengths {[len(p) for p in parts]}")
     if not all(np.isfinite(p).all() for p in parts): raise ValueError(f"curve {label!r} holds NaN or infinity: leave those points out and say so")
+    if len(parts) > 2 and parts[2].min() < 0: raise ValueError(f"curve {label!r} has a negative deviation: {parts[2].min():g}")
     return (*parts, None)[:3]
 
 # %% ../nbs/05_figures.ipynb #4024077a
@@ -216,8 +219,12 @@ def curve_panels(
     credit: str | None = None,   # small grey line below
     bands: bool = False,         # deviations as shaded bands instead of bars
 ):                               # a matplotlib Figure
-    "Curves with error bars in panels side by side, with one legend. Raises ValueError for empty or uneven curves, NaN and infinity."
+    "Curves with error bars in panels side by side, with one legend. Raises ValueError for empty or uneven curves, NaN and infinity, and what has no logarithm."
     if not panels or not all(panels.values()): raise ValueError("there are no curves to draw")
+    if log not in ("", "x", "y", "xy"): raise ValueError(f'log must be "", "x", "y" or "xy"; got {log!r}')
+    for label, curve in ((k, c) for part in panels.values() for k, c in part.items()):
+        for axis, values in zip("xy", _as_curve(label, curve)):
+            if axis in log and values.min() <= 0: raise ValueError(f"curve {label!r} goes down to {axis} = {values.min():g}, which a logarithmic axis cannot show")
     labels = list(dict.fromkeys(k for curves in panels.values() for k in curves))
     with look():
         fig = new_figure(*size)
@@ -268,6 +275,7 @@ def eps_curve(
     single = not isinstance(next(iter(curves.values())), dict)
     panels, lines = ({ylabel: curves}, {ylabel: lines or {}}) if single else (curves, lines)
     xs = sorted({float(x) for p in panels.values() for k, c in p.items() for x in _as_curve(k, c)[0]})
+    if not xs: raise ValueError("there are no curves to draw")
     if xs[0] < 0 or xs[-1] > 1: raise ValueError(f"eps lies in [0, 1], 8/255 for instance; got {xs[0]:g} to {xs[-1]:g}")
     ticks = [x for i, x in enumerate(xs) if all(x - y > .045*(xs[-1] - xs[0]) for y in xs[:i]) or x == 0]
     return curve_panels(panels, xlabel, lines=lines, size=size or ((4.6, 3.) if single else (8.6, 2.9)), xticks=(ticks, [_in_255ths(x) for x in ticks]), **options)
@@ -278,7 +286,8 @@ def mean_std(
     std: float | None = None,    # the same; None: only the mean
     digits: int = 2,             # after the point
 ) -> str:                        # "25.20 ± 0.32"
-    "A table cell."
+    "A table cell. Raises ValueError for what is no number, and for a negative deviation."
+    if not math.isfinite(mean) or (std is not None and not 0 <= std < math.inf): raise ValueError(f"{mean} ± {std} is no result: count what is not finite, and average the rest")
     return f"{mean:.{digits}f}" + ("" if std is None else f" ± {std:.{digits}f}")
 
 # %% ../nbs/05_figures.ipynb #aa5635b4
@@ -286,7 +295,9 @@ def _check_rows(
     header: list,                # column names
     rows: list,                  # lists as long as the header
 ) -> list:                       # the rows, as lists
-    "Raises ValueError for no columns, or a row of another length."
+    "Raises ValueError for no columns, a text in place of a row, or a row of another length."
+    if isinstance(header, str) or (text := next((r for r in rows if isinstance(r, str)), None)) is not None:
+        raise ValueError(f"header and rows are lists of cells; got the text {header if isinstance(header, str) else text!r}")
     rows = [list(r) for r in rows]
     if not header: raise ValueError("a table needs column names")
     for i, r in enumerate(rows):
@@ -314,24 +325,29 @@ def markdown_table(
 
 # %% ../nbs/05_figures.ipynb #0aa71b27
 def write_csv(
-    path,                        # file to write
+    path,                        # file to write; compressed where it ends in .gz
     header: list,                # column names
     rows: list,                  # lists as long as the header
 ) -> Path:                       # the path
-    "Write a table as CSV with plain line ends, whole or not at all. Raises ValueError for rows that do not fit the header."
-    rows = _check_rows(header, rows)
-    with atomic_write(path) as partial_path, open(partial_path, "w", newline="", encoding="utf-8") as f:
-        csv.writer(f, lineterminator="\n").writerows([header, *rows])
-    return Path(path)
+    "Write a table as CSV with plain line ends, whole or not at all; equal tables give equal bytes. Raises ValueError for rows that do not fit the header."
+    path, text = Path(path), io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows([header, *_check_rows(header, rows)])
+    data = text.getvalue().encode()
+    with atomic_write(path) as partial_path: Path(partial_path).write_bytes(gzip.compress(data, mtime=0) if path.suffix == ".gz" else data)
+    return path
 
 # %% ../nbs/05_figures.ipynb #269e92e6
 def read_csv(
-    path,                        # file to read
+    path,                        # file to read; decompressed where it ends in .gz
 ) -> tuple[list, list]:          # header, rows of texts
-    "Read what write_csv wrote. Raises FileNotFoundError for a missing file and ValueError for an empty or uneven one."
-    with open(path, newline="", encoding="utf-8") as f: table = list(csv.reader(f))
-    if not table: raise ValueError(f"{path} is empty")
-    return table[0], _check_rows(table[0], table[1:])
+    "Read what write_csv wrote. Raises FileNotFoundError for a missing file and ValueError, with the path, for an empty, uneven or damaged one."
+    data = Path(path).read_bytes()
+    try:
+        text = (gzip.decompress(data) if Path(path).suffix == ".gz" else data).decode()
+        header, *rows = list(csv.reader(io.StringIO(text, newline=""), strict=True)) or [[]]
+        return header, _check_rows(header, rows)
+    except (OSError, EOFError, zlib.error, csv.Error, ValueError) as error:
+        raise ValueError(f"{path} is no table that `write_csv` wrote, or was cut off ({error}); write it anew") from error
 
 # %% ../nbs/05_figures.ipynb #c6df5d00
 def save_figure(

@@ -11,6 +11,9 @@ import nbformat
 import pytest
 from readme import ROOT, from_top, render
 
+from inpaint_nb.core import Results, read_record
+from inpaint_nb.figures import read_csv
+
 NOTEBOOKS = sorted((ROOT/"nbs").glob("*.ipynb"))
 EXPERIMENTS = [path for path in NOTEBOOKS if path.name.startswith("exp_")]
 MODULES = sorted(path for path in (ROOT/"inpaint_nb").glob("*.py") if not path.name.startswith("_"))
@@ -60,9 +63,10 @@ def test_readme_is_the_index():
 
 
 def test_links_of_the_readme_lead_somewhere():
-    text = re.sub(r"```.*?```|`[^`\n]*`", "", (ROOT/"README.md").read_text(encoding="utf-8"), flags=re.S)
-    links = re.findall(r"""(?:\]\(|(?:src|href)=["'])(?![a-z]+:|#)([^)"'\s#]+)""", text)
-    assert [link for link in links if not (ROOT/link).exists()] == []
+    for page in ("README.md", "CHANGELOG.md", "weights/README.md"):
+        text = re.sub(r"```.*?```|`[^`\n]*`", "", (ROOT/page).read_text(encoding="utf-8"), flags=re.S)
+        links = re.findall(r"""(?:\]\(|(?:src|href)=["'])(?![a-z]+:|#)([^)"'\s#]+)""", text)
+        assert [link for link in links if not ((ROOT/page).parent/link).exists()] == [], page
 
 
 def test_links_are_turned():
@@ -89,6 +93,7 @@ def test_notebook_holds_its_outputs_and_no_errors(path):
 
 def test_the_experiments_are_there():
     assert {"exp_cglow_attack", "exp_benchmarks"} <= {path.stem for path in EXPERIMENTS}
+    assert {f"exp_{folder.name}" for folder in (ROOT/"figures").iterdir()} == {path.stem for path in EXPERIMENTS}
 
 
 @pytest.mark.parametrize("path", EXPERIMENTS, ids=name)
@@ -99,6 +104,18 @@ def test_experiment_has_one_parameters_cell_and_defines_nothing(path):
     body = "\n".join(re.sub(r"^[%!].*$", "", cell.source, flags=re.M) for cell in code(path))
     defined = [node.name for node in ast.walk(ast.parse(body)) if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef))]
     assert defined == [], "an experiment defines no class and no function"
+
+
+def declared(path: Path, record: dict) -> list[str]:
+    "The files that an experiment says it writes: its dictionary `files`, by the parameter that asks for them ("" for those of every run; a record older than the parameter had no choice)."
+    [files] = re.findall(r"^files = (\{.*?\})(?: *#.*)?$", "\n".join(cell.source for cell in code(path)), re.M | re.S)
+    return sorted(file for asks, some in ast.literal_eval(files).items() if not asks or record["parameters"].get(asks, True) for file in some)
+
+
+@pytest.mark.parametrize("folder", sorted((ROOT/"figures").glob("*/*")), ids=lambda folder: "-".join(folder.parts[-2:]))
+def test_published_folder_holds_what_its_experiment_declares(folder):
+    record = read_record(folder/"record.json")
+    assert sorted(path.name for path in folder.iterdir()) == declared(ROOT/"nbs"/f"exp_{folder.parent.name}.ipynb", record)
 
 
 @pytest.mark.parametrize("path", [p for p in NOTEBOOKS if p not in EXPERIMENTS and p.stem != "index"], ids=name)
@@ -113,7 +130,7 @@ def test_numbers_are_unique():
 
 
 def test_no_machine_paths():
-    texts = [*NOTEBOOKS, *MODULES, ROOT/"README.md", *(p for p in (ROOT/"figures").rglob("*") if p.suffix in (".csv", ".md", ".json"))]
+    texts = [*NOTEBOOKS, *MODULES, *(ROOT/page for page in ("README.md", "CHANGELOG.md", "weights/README.md")), *(p for p in (ROOT/"figures").rglob("*") if p.suffix in (".csv", ".md", ".json"))]
     local = re.compile(re.escape(str(ROOT)) + r"\b|/site-packages/|/tmp/\w|/ipykernel_\d")
     assert {path.name: found[0] for path in texts if (found := local.search(path.read_text(encoding="utf-8")))} == {}
 
@@ -162,6 +179,25 @@ def test_importing_everything_stays_light(tmp_path):
     assert run("-c", script, cwd=tmp_path).split() == []
 
 
+# ---- results
+
+def test_published_tables_are_even():
+    tables = [path for path in (ROOT/"figures").rglob("*") if path.name.endswith((".csv", ".csv.gz"))]
+    assert len([path for path in tables if path.suffix == ".gz"]) >= 13
+    for path in tables: assert read_csv(path)[1], f"{path} holds no rows"                         # raises for uneven ones
+
+
+@pytest.mark.parametrize("path", sorted((ROOT/"figures").glob("*/*/per_image.csv.gz")), ids=lambda path: "-".join(path.parts[-3:-1]))
+def test_every_image_is_that_of_the_results(path):
+    header, rows = read_csv(path)
+    names = {row["model"] for row in Results.read(path.with_name("results.csv"))}
+    assert {row[0] for row in rows} <= names, "a name that results.csv does not know"
+    key = [i for i, column in enumerate(header) if column in ("model", "training", "mask", "attack", "target", "eps")]
+    images = {}
+    for row in rows: images.setdefault(tuple(row[i] for i in key), []).append(int(row[header.index("image")]))
+    assert [who for who, found in images.items() if found != list(range(len(found)))] == [], "pictures that are missing or doubled"
+
+
 # ---- installation
 
 def test_every_requirement_is_pinned():
@@ -173,7 +209,9 @@ def test_every_requirement_is_pinned():
     assert "torch==2.13.0" in pins
 
 
-def test_weights_are_small_and_have_a_card():
-    for path in (ROOT/"weights").rglob("*.safetensors"):
-        assert path.stat().st_size <= 15e6, path.name
-        assert any(path.parent.glob("*.md")), f"{path.name} has no card"
+def test_weights_are_small_and_have_a_row():
+    kept = {path.name: path for path in (ROOT/"weights").rglob("*.safetensors")}
+    rows = re.findall(r"^\| (\S+\.safetensors) +\|", (ROOT/"weights"/"README.md").read_text(encoding="utf-8"), re.M)
+    assert sorted(rows) == sorted(kept), "every file has one row in weights/README.md, and every row its file"
+    assert {name for name, path in kept.items() if not path.with_suffix(".json").exists()} == set()
+    assert {name: size for name, path in kept.items() if (size := path.stat().st_size) > 15e6} == {}
