@@ -7,7 +7,6 @@ __all__ = ['OUTCOME_VERSION', 'PROTOCOLS', 'Threat', 'identity', 'Outcome', 'att
            'Worst', 'worst_outcome', 'add_outcome', 'robustness_table', 'write_outcomes']
 
 # %% ../nbs/40_robustness_evaluation.ipynb #2b9a4e15
-import gzip
 import hashlib
 import inspect
 import json
@@ -26,7 +25,7 @@ from torch import Tensor
 from .attacks import GradientHealth, eps255
 from .cglow import check_pictures
 from .core import Results, atomic_write, check_json, config_hash
-from .figures import mean_std
+from .figures import mean_std, write_csv
 from .masks import check_mask
 from .metrics import summarize
 from .robustness import ATTACKS, LIKELIHOODS, OBJECTIVES, attack_inpainter, attack_region, painter, score_attacked
@@ -71,7 +70,7 @@ def identity(
         module, name = (getattr(subject, key, "") for key in ("__module__", "__qualname__"))
         if getattr(sys.modules.get(module), name, None) is not subject: raise ValueError(f"{subject!r} cannot be told from others, so nothing can be kept of it: give a module or a function that can be imported, or folder=None")
         return f"{module}.{name}"
-    settings = [(name, type(m).__name__, sorted((k, v) for k, v in vars(m).items() if k[0] != "_" and k != "training" and isinstance(v, (bool, int, float, str, tuple)))) for name, m in subject.named_modules()]
+    settings = [(name, type(m).__name__, sorted((k, v) for k, v in vars(m).items() if k[0] != "_" and k not in ("training", "trained_hole", "warned_of_hole") and isinstance(v, (bool, int, float, str, tuple)))) for name, m in subject.named_modules()]
     digest = hashlib.sha256(repr(settings).encode())
     for name, value in subject.state_dict().items(): digest.update(name.encode()); digest.update(value.detach().cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()[:16]
@@ -212,9 +211,11 @@ def write_outcomes(
 ) -> None:
     "Every image's scores, so that differences can be paired; the same scores give the same bytes."
     keys = [(region, paste, metric) for region, paste in PROTOCOLS.values() for metric in ("psnr", "l1", "ssim")]
-    lines = [",".join(["model", "training", "attack", "target", "eps", "image"] + ["_".join(filter(None, key)) for key in keys])]
-    quoted = lambda text: f'"{text}"' if "," in text else text
-    for (model, training, attack, target, eps), values in scores.items():
-        numbers = [values[key].tolist() if key in values else None for key in keys]
-        lines += [f"{quoted(model)},{training},{quoted(attack)},{quoted(target)},{eps:g},{i}," + ",".join("" if v is None else f"{v[i]:.4g}" for v in numbers) for i in range(len(values["hole", "", "psnr"]))]
-    with atomic_write(path) as partial: partial.write_bytes(gzip.compress(("\n".join(lines) + "\n").encode(), mtime=0))
+    header = ["model", "training", "attack", "target", "eps", "image"] + ["_".join(filter(None, key)) for key in keys]
+    rows = []
+    for (*names, eps), values in scores.items():
+        numbers = zip(*(values[key].tolist() if key in values else [None]*len(values["hole", "", "psnr"]) for key in keys))
+        rows += [[*names, f"{eps:g}", i, *("" if v is None else f"{v:.4g}" for v in line)] for i, line in enumerate(numbers)]
+    write_csv(path, header, rows)
+
+
