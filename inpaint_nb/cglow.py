@@ -17,8 +17,8 @@ import torch.nn as nn
 import torch.nn.functional as F
 from torch import Tensor
 
-from .flows import (ActNorm, AffineCoupling, AffineInjector, ConditionalActNorm, ConditionalConv1x1, ConditionalCoupling, ConditionNet,
-                              FlowSequence, InvertibleConv1x1, MultiScale, PictureFeatures, Split, Squeeze, at_least_float32, coupling_scale, gaussian_log_density)
+from .flows import (ActNorm, AffineCoupling, AffineInjector, ConditionalActNorm, ConditionalConv1x1, ConditionalCoupling, ConditionNet, FlowSequence, InvertibleConv1x1,
+                              MultiScale, PictureFeatures, Split, Squeeze, add_context, at_least_float32, check_counts, coupling_scale, gaussian_log_density)
 from .masks import center_mask, check_mask, mask_box
 from .metrics import composite
 from .training import keyed_generator
@@ -72,6 +72,7 @@ class Encoder(nn.Module):
         blocks: tuple = (1, 2, 1, 2), # residual blocks on the way down (1/4, 1/8, 1/16) and on the way up
     ):
         super().__init__()
+        check_counts(size=size, hole=hole, widths=widths, code=code, blocks=blocks)
         if size % 16 or (size - hole) % 16 or hole >= size: raise ValueError(f"size and size - hole must be multiples of 16, and the hole smaller than the picture; got {size} and {hole}")
         top, fine, mid = widths
         self.margin = (size - hole)//2
@@ -142,13 +143,15 @@ def per_step_flow(
 
 # %% ../nbs/11_cglow.ipynb #cbd0c504
 class ReleasedNet(nn.Module):
-    "Three strided convolutions of 64 channels and three linear layers of 128, started as in the released code; tanh at the end."
+    "Three strided convolutions of 64 channels and three linear layers of 128, started as in the released code; tanh at the end. Raises ValueError for sides that are no multiple of 8."
     def __init__(self, cond_channels: int, size: int, out: int, last_std: float = 0.):
         super().__init__()
-        convs = [m for i in range(3) for m in (nn.Conv2d(64 if i else cond_channels, 64, 3, 2, 1), nn.ReLU())]
+        if size % 8: raise ValueError(f"the released networks halve the picture three times: its side must be a multiple of 8; got {size}")
+        convs = [m for i in range(3) for m in (nn.Conv2d(64 if i else cond_channels, 64, 2, 2), nn.ReLU())]
         linears = [nn.Linear(64*(size//8)**2, 128), nn.ReLU(), nn.Linear(128, 128), nn.ReLU(), nn.Linear(128, out)]
         self.net = nn.Sequential(*convs, nn.Flatten(), *linears, nn.Tanh())
-        for m in linears[::2]: nn.init.zeros_(m.weight); nn.init.zeros_(m.bias)
+        for m in (*convs[::2], *linears[::2]): nn.init.zeros_(m.weight)
+        for m in linears[::2]: nn.init.zeros_(m.bias)
         if last_std: nn.init.normal_(linears[-1].weight, std=last_std); nn.init.normal_(linears[-1].bias, std=last_std)
 
     def forward(self, c): return at_least_float32(self.net(c))
@@ -178,21 +181,30 @@ class ReleasedCoupling(ConditionalCoupling):
     "3x3 convolutions on picture features and y1 together; tanh in front of the scale, which it confines to (.731, .953)."
     def __init__(self, channels, width, features, cond_channels):
         super().__init__(channels, width, features, cond_channels)
-        self.net.project = nn.Conv2d(cond_channels, width, 3, padding=1)
-        self.logs, self.guard = nn.Parameter(torch.zeros(1, channels, 1, 1)), None
+        net, self.guard = self.net, None
+        net.project = nn.Conv2d(cond_channels, width, 3, padding=1)
+        for conv in (net.project, net.first, net.middle): nn.init.normal_(conv.weight, std=.05); conv.bias = None
+        self.shifts, self.scales = (nn.Parameter(.05*torch.randn(2, width, 1, 1)) for _ in range(2))     # of both hidden layers
+        self.again, self.logs = (nn.Parameter(torch.zeros(1, channels, 1, 1)) for _ in range(2))            # the last layer's second bias, and its scale
+        for conv, std in zip(list(features)[::2], (.1, 0., .1)): nn.init.normal_(conv.weight, std=std)
 
     def affine(self, y1, context):
-        s, shift = torch.tanh(self.net(y1, context)*(3*self.logs).exp()).chunk(2, 1)
+        hidden = lambda h, i: F.relu((h + self.shifts[i])*self.scales[i].exp())
+        h = hidden(self.net.middle(hidden(add_context(self.net.first(y1), context), 0)), 1)
+        s, shift = torch.tanh((self.net.last(h) + self.again)*(3*self.logs).exp()).to(y1.dtype).chunk(2, 1)
         return coupling_scale(s, floor=0.), shift
 
 # %% ../nbs/11_cglow.ipynb #37668c23
 class ReleasedSplit(Split):
-    "The mean and log-deviation of what leaves end in a tanh, and do not see the picture."
-    def __init__(self, channels, kept): super().__init__(channels, kept=kept); self.guard = None
+    "The mean and log-deviation of what leaves end in a tanh, and do not see the picture. At the end there is a prior for every place, which the released code leaves switched off."
+    def __init__(self, channels, side, kept):
+        super().__init__(channels, kept=kept)
+        self.guard, self.bias = None, None if self.kept else nn.Parameter(torch.zeros(1, 2*channels, side, side))
+        if self.kept: self.net.reset_parameters(); nn.init.normal_(self.net.weight, std=.1)
 
     def prior(self, y1, context):
-        mean, logs = super().prior(y1, context)
-        return (torch.tanh(mean), torch.tanh(logs)) if self.kept else (torch.zeros_like(mean), torch.zeros_like(logs))
+        h = torch.tanh(self.net(y1)).to(y1.dtype) if self.kept else torch.zeros_like(self.bias, dtype=y1.dtype).expand(y1.shape[0], -1, -1, -1)
+        return h.chunk(2, 1)
 
 # %% ../nbs/11_cglow.ipynb #5a823a1e
 def released_flow(
@@ -201,14 +213,14 @@ def released_flow(
     steps: int,      # K; 8 in the released code
     widths: tuple,   # hidden channels of the couplings; 256 in the released code
 ) -> MultiScale:
-    "The flow of preset `released`, faults included. It sees the picture without the mask."
+    "The flow of preset `released`, faults included (Lu and Huang's public code). It sees the picture without the mask."
     c, side, levels, splits = 3, hole, [], []
     for width in widths:
         c, side, f = 4*c, side//2, 2*c
         step = lambda: [ReleasedActNorm(c, ReleasedNet(3, size, 2*c)), ReleasedConv1x1(c, ReleasedNet(3, size, c*c, .1)),
                         ReleasedCoupling(c, width, PictureFeatures(3, size, side, f), f)]
         levels.append(FlowSequence([Squeeze()] + [layer for _ in range(steps) for layer in step()]))
-        splits.append(ReleasedSplit(c, kept=0 if len(levels) == len(widths) else None))
+        splits.append(ReleasedSplit(c, side, kept=0 if len(levels) == len(widths) else None))
         c //= 2
     return MultiScale((3, hole, hole), levels, splits)
 
@@ -229,21 +241,28 @@ PRESETS = ("live", "per_step", "released")
 class ConditionalDensity(nn.Module):
     """log p(y | x) for the pixels y of a central hole; x is the picture with its hole filled by 0.5 (`masked_input`).
     Lu and Huang, AAAI 2020; adversarial paper, section 2.1.1. Raises ValueError for an unknown preset or sizes that do not fit."""
+    revision = 1    # raised where what it computes has changed: weights trained before do not count as its own
+
     def __init__(
         self,
-        size: int = 64,                   # side of the pictures
+        size: int = 64,                   # side of the pictures; a multiple of 16, with "released" of 8
         hole: int | None = None,          # side of the central hole; half of `size` by default
         preset: str = "live",             # "live", "per_step" or "released"
         steps: int = 5,                   # K, flow steps a level
-        widths: tuple = (96, 128, 128),   # hidden channels of the couplings; one number a level
+        widths: tuple = (96, 128, 128),   # hidden channels of the couplings; one number a level, three with "live"
         features: tuple = (96, 112, 160), # channels of the encoder (`live` only)
         code: int = 384,                  # numbers in the encoder's code of the whole picture (`live` only)
     ):
         super().__init__()
-        hole = size//2 if hole is None else hole
-        if not all(isinstance(v, int) for v in (size, hole, steps)) or steps < 1: raise ValueError(f"size, hole and steps must be whole numbers, steps at least 1; got {size!r}, {hole!r}, {steps!r}")
-        if preset == "live" and not len(widths) == len(features) == 3: raise ValueError(f"widths and features must hold 3 numbers, one a level; got {widths!r} and {features!r}")
         if preset not in PRESETS: raise ValueError(f"unknown preset {preset!r}; known: {', '.join(PRESETS)}")
+        for name, given in dict(widths=widths, features=features).items():
+            if not isinstance(given, (list, tuple)) or not given: raise ValueError(f"{name} must be a list of numbers, one a level, at least one; got {given!r}")
+        check_counts(size=size); hole = size//2 if hole is None else hole
+        check_counts(hole=hole, steps=steps, code=code, features=features); check_counts(2 if preset == "per_step" else 1, widths=widths)
+        if hole % 2**len(widths): raise ValueError(f"{len(widths)} levels halve the hole {len(widths)} times: its side must be a multiple of {2**len(widths)}; got {hole}")
+        if hole >= size: raise ValueError(f"the hole must be smaller than the picture; got {hole} in {size}")
+        if preset == "live" and not len(widths) == len(features) == 3: raise ValueError(f"widths and features must hold 3 numbers, one a level; got {widths!r} and {features!r}")
+        if preset == "released": self.revision = 2    # 1 was not quite the released code
         self.size, self.hole, self.preset, self.margin = size, hole, preset, (size - hole)//2
         self.register_buffer("mask", center_mask(size, hole), persistent=False)
         self.encoder = Encoder(size, hole, features, code) if preset == "live" else None

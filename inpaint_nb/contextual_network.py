@@ -13,11 +13,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .attention import ContextualAttention
+from .flows import check_counts
 from .inpainter import Inpainter, erased, signed, unsigned
 
 # %% ../nbs/26_contextual_network.ipynb #7bf22822
 class ConvELU(nn.Sequential):
-    "A convolution and its activation; zero padding keeps the size, stride 2 halves it."
+    "A convolution and its activation; zero padding keeps the size, stride 2 halves it. Raises ValueError for numbers that make no sense."
     def __init__(
         self,
         cin: int,             # channels in
@@ -27,6 +28,8 @@ class ConvELU(nn.Sequential):
         dilation: int = 1,    # spacing of the taps in pixels
         activation: str | None = "elu",  # "elu", "relu" or None
     ):
+        check_counts(cin=cin, cout=cout, kernel=kernel, stride=stride, dilation=dilation)
+        if kernel % 2 == 0 or activation not in ("elu", "relu", None): raise ValueError(f'kernel must be odd, and activation "elu", "relu" or None; got {kernel}, {activation!r}')
         act = {"elu": nn.ELU, "relu": nn.ReLU, None: None}[activation]
         super().__init__(nn.Conv2d(cin, cout, kernel, stride, dilation*(kernel//2), dilation), *([act(inplace=True)] if act else []))
         nn.init.xavier_uniform_(self[0].weight); nn.init.zeros_(self[0].bias)
@@ -51,7 +54,8 @@ def stage_dilations(
     dilations=(2, 4, 8, 16),     # the paper's, at a quarter of the picture's resolution
     stride: int = 4,             # side of the picture over that of the feature map
 ) -> tuple:
-    "Dilations held to half the side of the feature map, beyond which the middle of the map sees only itself."
+    "Dilations held to half the side of the feature map, beyond which the middle of the map sees only itself. Raises ValueError for what are no counts."
+    check_counts(stride=stride, dilations=tuple(dilations), size=1 if size is None else size)
     return tuple(dilations) if size is None else tuple(max(1, min(d, size//(2*stride))) for d in dilations)
 
 # %% ../nbs/26_contextual_network.ipynb #46892454
@@ -132,7 +136,9 @@ def spatial_discount(
     steps: int = 32,       # distance after which the weight falls no more
     released: bool = False, # count as the official code does: distances from above and from the left are one less
 ) -> Tensor:               # (B, 1, H, W): gamma to the distance in the hole, 0 where known
-    "Weights that trust the truth less, the further a pixel is from anything known (Yu et al. 2018, section 4.2; distance by king's moves)."
+    "Weights that trust the truth less, the further a pixel is from anything known (Yu et al. 2018, section 4.2; distance by king's moves). Raises ValueError for other gammas and steps."
+    check_counts(steps=steps)
+    if not 0 < gamma <= 1: raise ValueError(f"gamma must lie in (0, 1]; got {gamma!r}")
     with torch.no_grad():
         known, weight = 1 - mask, mask*gamma
         if released:
@@ -146,7 +152,7 @@ def spatial_discount(
 # %% ../nbs/26_contextual_network.ipynb #85a71719
 class ContextualAttentionNet(Inpainter):
     """Generative image inpainting with contextual attention (Yu et al. 2018): a coarse network, then one that invents and borrows.
-    Raises ValueError for an unknown preset or a width below 2."""
+    Raises ValueError for an unknown preset, a width below 2, and sizes and dilations that are no whole numbers above 0."""
     multiple = 8
     adversarial = dict(loss="wgan", weight=.001, discriminator="global", steps=5)
     optimiser = dict(lr=1e-4, betas=(.5, .9))
@@ -161,8 +167,9 @@ class ContextualAttentionNet(Inpainter):
     ):
         super().__init__()
         if preset not in ("paper", "released"): raise ValueError(f"preset must be paper or released; got {preset!r}")
-        if width < 2: raise ValueError(f"width must be at least 2; got {width}")
-        dilations, self.released = stage_dilations(size) if dilations is None else tuple(dilations), preset == "released"
+        check_counts(2, width=width)
+        dilations, self.released = stage_dilations(size) if dilations is None else stage_dilations(None, dilations), preset == "released"
+        if self.released: self.revision = 2    # 1 sampled the attention's cells otherwise
         self.coarse = coarse_stage(width, dilations)
         self.refine = SecondStage(width, dilations, chunk=chunk, preset="official" if self.released else "live")
         self.to(memory_format=torch.channels_last)
@@ -172,7 +179,7 @@ class ContextualAttentionNet(Inpainter):
         known = signed(erased(x, mask))
         extra = torch.cat([torch.ones_like(mask), mask], 1)
         first = self.coarse(torch.cat([known, extra], 1).contiguous(memory_format=torch.channels_last)).float().clamp(-1, 1)
-        pasted = torch.where(mask > .5, first, known)
+        pasted = torch.where(mask > .5, first, known).to(known.dtype)
         second, where = self.refine(torch.cat([pasted, extra], 1).contiguous(memory_format=torch.channels_last), mask, offsets)
         stages = {"coarse": unsigned(first), "fine": unsigned(second.float().clamp(-1, 1))}
         return {**stages, "attention": where} if offsets else stages

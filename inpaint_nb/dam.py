@@ -11,6 +11,7 @@ import torch
 import torch.nn as nn
 import torch.nn.functional as F
 from torch import Tensor
+from torch.nn.utils.parametrizations import spectral_norm
 
 from .figures import look, new_figure
 
@@ -18,33 +19,35 @@ from .figures import look, new_figure
 PRESETS = ("paper", "released")
 
 class DAMBlock(nn.Module):
-    "(T, S) -> (features, M): DAM-GAN, section 3.2 and Fig. 3, or its released form. Raises ValueError for an unknown preset."
+    "(T, S) -> (features, M): DAM-GAN, section 3.2 and Fig. 3, or its released form. Raises ValueError for an unknown preset and for channels below 1."
     def __init__(
         self,
-        below: int,              # channels of T, from the layer below
-        skip: int,               # channels of S, from the encoder
-        out: int,                # channels of the features that go up
-        preset: str = "paper",   # "paper" or "released"
-        start: float = -3.,      # bias of the map before its sigmoid
+        below: int,                   # channels of T, from the layer below
+        skip: int,                    # channels of S, from the encoder
+        out: int,                     # channels of the features that go up
+        preset: str = "paper",        # "paper" or "released"
+        start: float | None = None,   # bias of the map before its sigmoid; None: -3 with "paper", torch's own start with "released"
     ):
         super().__init__()
         if preset not in PRESETS: raise ValueError(f"unknown preset {preset!r}; known: {', '.join(PRESETS)}")
+        if min(below, skip, out) < 1: raise ValueError(f"a block needs at least one channel from below, from the skip and upwards; got {below}, {skip}, {out}")
         self.released = preset == "released"
-        conv = lambda a, b: nn.Conv2d(a, b, 3, padding=1) if self.released else nn.Conv2d(a, b, 1)
+        conv = lambda a, b: spectral_norm(nn.Conv2d(a, b, 3, padding=1)) if self.released else nn.Conv2d(a, b, 1)
         inner = below if self.released else out
         self.join = conv(below + skip, inner)
         self.hidden = conv(inner, max(1, inner//2)) if self.released else None
         self.map = conv(max(1, inner//2) if self.released else inner, 1)
         self.out = conv(inner, out) if self.released else None
-        nn.init.constant_(self.map.bias, start)
+        if start is not None or not self.released: nn.init.constant_(self.map.bias, -3. if start is None else start)
 
     def forward(self, below: Tensor, skip: Tensor) -> tuple[Tensor, Tensor]:   # (B, out, H, W), (B, 1, H, W) in [0, 1]
         features = self.join(torch.cat([below, skip], 1))
         if not self.released:
             fakeness = torch.sigmoid(self.map(features))
             return features + fakeness*features, fakeness
+        features = F.elu(features)
         fakeness = torch.sigmoid(self.map(F.elu(self.hidden(features)).clamp(-1, 1)))
-        return self.out(features + fakeness*F.leaky_relu(features, .2)).clamp(-1, 1), fakeness
+        return F.elu(self.out(features + fakeness*F.leaky_relu(features, .2))).clamp(-1, 1), fakeness
 
 # %% ../nbs/22_dam.ipynb #d979316e
 LUMA = (.299, .587, .114)   # ITU-R BT.601, the weights of the usual grayscale
@@ -54,7 +57,8 @@ def fakeness_truth(
     truth: Tensor,    # what it should be, (B, 3, H, W), in [0, 1]
     sizes: list,      # (height, width) of each map
 ) -> list[Tensor]:    # M^GT for each size, (B, 1, h, w), in [0, 1], without gradient
-    "Grayscale absolute difference of the resized pictures: DAM-GAN, Eq. 3."
+    "Grayscale absolute difference of the resized pictures: DAM-GAN, Eq. 3. Raises ValueError for pictures of other shapes."
+    if output.shape != truth.shape: raise ValueError(f"output and truth must have one shape; got {tuple(output.shape)} and {tuple(truth.shape)}")
     with torch.no_grad(), torch.autocast(output.device.type, enabled=False):
         difference = output.float().clamp(0, 1) - truth.float()       # resizing is linear: the resized difference is the difference of the resized
         luma = torch.tensor(LUMA, device=output.device).view(1, 3, 1, 1)
@@ -62,13 +66,16 @@ def fakeness_truth(
 
 # %% ../nbs/22_dam.ipynb #4ae6dc8b
 def dam_loss(
-    maps: list[Tensor],     # M_i, (B, 1, h, w) each
-    truths: list[Tensor],   # M_i^GT of the same sizes
-) -> Tensor:                # scalar, float32
+    maps: list[Tensor],            # M_i, (B, 1, h, w) each
+    truths: list[Tensor],          # M_i^GT of the same sizes
+    mask: Tensor | None = None,    # (B or 1, 1, H, W), 1 = hole: only places whose nearest pixel is known count, as released; None: all do
+) -> Tensor:                       # scalar, float32
     "Sum over the scales of mean |M - M^GT|: DAM-GAN, Eq. 3. Raises ValueError for lists or sizes that do not fit."
-    if [m.shape for m in maps] != [t.shape for t in truths]:
+    if not maps or [m.shape for m in maps] != [t.shape for t in truths]:
         raise ValueError(f"maps {[tuple(m.shape) for m in maps]} and truths {[tuple(t.shape) for t in truths]} do not fit each other")
-    return sum((m.float() - t).abs().mean() for m, t in zip(maps, truths))
+    off = [m.float() - t for m, t in zip(maps, truths)]
+    if mask is not None: off = [d*(1 - F.interpolate(mask.float(), size=d.shape[-2:])) for d in off]
+    return sum(d.abs().mean() for d in off)
 
 # %% ../nbs/22_dam.ipynb #481fde44
 def fakeness_grid(
@@ -144,11 +151,12 @@ def released_fakeness_truth(
     sizes: list,                # (height, width) of each map
     known_only: bool = True,    # as released; False shows what remains without that fault
 ) -> list[Tensor]:              # for each size (B, 1, h, w), in 0..2, with a gradient
-    "The released form of M^GT: over the known pixels of the composite, where it is 0."
+    "The released form of M^GT: over the known pixels of the composite, where it is 0. Raises ValueError for pictures of other shapes."
+    if output.shape != truth.shape: raise ValueError(f"output and truth must have one shape; got {tuple(output.shape)} and {tuple(truth.shape)}")
     filled = truth + mask*(output - truth)
     difference = 2*(filled - truth).abs().mean(1, keepdim=True)
     if known_only: difference = difference*(1 - mask)
-    return [F.adaptive_avg_pool2d(difference, tuple(size)) for size in sizes]
+    return [F.interpolate(difference, size=tuple(size)) for size in sizes]
 
 # %% ../nbs/22_dam.ipynb #8e1b9e54
 def released_reconstruction(

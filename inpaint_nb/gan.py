@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['DISCRIMINATORS', 'REVISIONS', 'GAN_LOSSES', 'tower', 'GlobalDiscriminator', 'hole_corner', 'crop_hole',
-           'LocalDiscriminator', 'GlobalLocalDiscriminator', 'PatchDiscriminator', 'start_dcgan',
-           'ContextDiscriminator', 'vector_tower', 'GLCICDiscriminator', 'discriminator', 'critic_loss',
+           'LocalDiscriminator', 'GlobalLocalDiscriminator', 'PatchDiscriminator', 'ReleasedDAMDiscriminator',
+           'start_dcgan', 'ContextDiscriminator', 'vector_tower', 'GLCICDiscriminator', 'discriminator', 'critic_loss',
            'generator_loss', 'gradient_penalty', 'current_weights', 'frozen', 'GanObjective']
 
 # %% ../nbs/23_gan.ipynb #a89405f5
@@ -17,6 +17,8 @@ import torch.nn as nn
 import torch.nn.functional as F
 from torch import Tensor
 from torch.nn.utils.parametrizations import spectral_norm
+
+from .flows import check_counts
 
 # %% ../nbs/23_gan.ipynb #1d862e43
 def tower(
@@ -44,6 +46,7 @@ class GlobalDiscriminator(nn.Module):
         top: int = 4,            # channels of the last convolution, in units of w
     ):
         super().__init__()
+        check_counts(size=size, width=width, top=top)
         self.size, side = size, math.ceil(size/16)
         self.tower = tower(3, [width, 2*width, 4*width, top*width], spectral)
         linear = nn.Linear(top*width*side**2, 1)
@@ -60,6 +63,7 @@ def hole_corner(
     crop: int,                   # side of the window in pixels
 ) -> tuple[Tensor, Tensor]:      # top and left of each window, (B,), whole numbers
     "Where a window of `crop` pixels lies best around each hole. Raises ValueError for a window larger than the picture."
+    check_counts(crop=crop)
     if crop > min(mask.shape[-2:]): raise ValueError(f"a window of {crop} pixels does not fit into masks of {mask.shape[-2]}x{mask.shape[-1]}")
     corner = []
     for axis, side in ((3, mask.shape[-2]), (2, mask.shape[-1])):
@@ -105,7 +109,7 @@ class GlobalLocalDiscriminator(nn.Module):
         spectral: bool = False,    # spectral normalisation of every layer
     ):
         super().__init__()
-        self.parts = nn.ModuleList([GlobalDiscriminator(size, width, spectral), LocalDiscriminator(crop or size//2, width, spectral)])
+        self.parts = nn.ModuleList([GlobalDiscriminator(size, width, spectral), LocalDiscriminator(size//2 if crop is None else crop, width, spectral)])
 
     def forward(self, images: Tensor, mask: Tensor) -> Tensor: return torch.cat([part(images, mask) for part in self.parts], 1)   # (B, 2)
 
@@ -118,11 +122,32 @@ class PatchDiscriminator(nn.Module):
         levels: int = 6,   # convolutions
     ):
         super().__init__()
+        check_counts(width=width, levels=levels)
         self.tower = tower(4, [width, 2*width, *[4*width]*levels][:levels], spectral=True)
 
     def forward(self, images: Tensor, mask: Tensor) -> Tensor:   # (B, 4w * positions)
         mask = mask.to(images.dtype).expand(len(images), -1, -1, -1)
         return self.tower(torch.cat([2*images - 1, mask], 1)).flatten(1)
+
+# %% ../nbs/23_gan.ipynb #c5415269
+class ReleasedDAMDiscriminator(nn.Module):
+    "One logit (public code of DAM-GAN): seven convolutions of widths w, w, 2w, 2w, 4w, 4w, 8w, then a linear layer. Raises ValueError for another size, or one that is no multiple of 8."
+    def __init__(
+        self,
+        size: int,         # side of the pictures in pixels
+        width: int = 64,   # w, channels of the first convolution
+    ):
+        super().__init__()
+        check_counts(size=size, width=width)
+        if size % 8: raise ValueError(f"this critic halves pictures three times: their side must be a multiple of 8; got {size}")
+        self.size, widths = size, [3, *(width*k for k in (1, 1, 2, 2, 4, 4, 8))]
+        convs = [spectral_norm(nn.Conv2d(a, b, *((4, 2, 1) if i % 2 else (3, 1, 1)))) for i, (a, b) in enumerate(zip(widths, widths[1:]))]
+        self.tower = nn.Sequential(*[layer for conv in convs for layer in (conv, nn.LeakyReLU(.2))])
+        self.linear = spectral_norm(nn.Linear(8*width*(size//8)**2, 1))
+
+    def forward(self, images: Tensor, mask: Tensor | None = None) -> Tensor:   # (B, 1)
+        if images.shape[-2:] != (self.size,)*2: raise ValueError(f"this critic was built for pictures of {self.size}x{self.size}, got {images.shape[-2]}x{images.shape[-1]}")
+        return self.linear(self.tower(2*images - 1).flatten(1))
 
 # %% ../nbs/23_gan.ipynb #327f5b74
 def start_dcgan(
@@ -143,6 +168,7 @@ class ContextDiscriminator(nn.Module):
         patch: bool = False,    # look at the centre only, half as wide as the picture: what the paper's network paints
     ):
         super().__init__()
+        check_counts(size=size, width=width)
         self.size, self.margin = size, size//4 if patch else 0
         side, widths = size - 2*self.margin, []
         if side < 8: raise ValueError(f"this critic looks at 8 pixels a side or more; got {side}")
@@ -181,7 +207,8 @@ class GLCICDiscriminator(nn.Module):
         local_layers: int = 5,     # convolutions of the window's tower
     ):
         super().__init__()
-        self.size, self.crop = size, crop or size//2
+        self.size, self.crop = size, size//2 if crop is None else crop
+        check_counts(size=size, width=width, crop=self.crop, local_layers=local_layers)
         widths = [width*min(8, 2**i) for i in range(6)]
         self.whole = vector_tower(widths[:5 + (size >= 256)], size, 16*width)
         self.window = vector_tower(widths[:local_layers], self.crop, 16*width)
@@ -193,28 +220,31 @@ class GLCICDiscriminator(nn.Module):
         return self.linear(torch.cat([self.whole(images), self.window(crop_hole(images, mask, self.crop))], 1))
 
 # %% ../nbs/23_gan.ipynb #427e7757
-DISCRIMINATORS = ("global", "local", "global+local", "patch", "context", "context-patch", "glcic", "parallel", "parallel-56")
+DISCRIMINATORS = ("global", "local", "global+local", "patch", "damgan", "context", "context-patch", "glcic", "parallel", "parallel-56")
 REVISIONS = dict(patch=2)    # of a critic that is built differently now: "patch" has an activation after its last convolution
 
 def discriminator(
     kind: str,               # one of DISCRIMINATORS
     size: int,               # side of the pictures in pixels
     width: int = 64,         # channels of the first convolution
-    spectral: bool = False,  # spectral normalisation; "patch" always has it, those from "context" on have batch normalisation instead
+    spectral: bool = False,  # spectral normalisation; "patch" and "damgan" always have it, those from "context" on have batch normalisation instead
 ) -> nn.Module:              # critic(images (B, 3, H, W) in [0, 1], mask (B, 1, H, W)) -> logits (B, n)
-    "Build a critic by name. Raises ValueError listing the known names, and for spectral normalisation of a critic that has batch normalisation."
+    """Build a critic by name. Raises ValueError listing the known names, for numbers that are no whole ones above 0, and for spectral normalisation of a critic that has
+    batch normalisation."""
+    if kind not in DISCRIMINATORS: raise ValueError(f"unknown discriminator {kind!r}; known: {', '.join(DISCRIMINATORS)}")
+    check_counts(size=size, width=width)
     if spectral and kind.startswith(("context", "glcic", "parallel")): raise ValueError(f"the critic {kind!r} has batch normalisation and no spectral one: leave spectral=False")
     if kind == "global": return GlobalDiscriminator(size, width, spectral)
     if kind == "local": return LocalDiscriminator(size//2, width, spectral)
     if kind == "global+local": return GlobalLocalDiscriminator(size, width, spectral=spectral)
     if kind == "patch": return PatchDiscriminator(width, max(1, min(6, int(math.log2(size)) - 1)))
+    if kind == "damgan": return ReleasedDAMDiscriminator(size, width)
     if kind in ("context", "context-patch"): return ContextDiscriminator(size, width, kind == "context-patch")
     if kind == "glcic": return GLCICDiscriminator(size, width)
-    if kind in ("parallel", "parallel-56"): return GLCICDiscriminator(size, width, 7*size//16 if kind == "parallel-56" else None, local_layers=4)
-    raise ValueError(f"unknown discriminator {kind!r}; known: {', '.join(DISCRIMINATORS)}")
+    return GLCICDiscriminator(size, width, 7*size//16 if kind == "parallel-56" else None, local_layers=4)     # the two parallel ones
 
 # %% ../nbs/23_gan.ipynb #3f522440
-GAN_LOSSES = ("log", "log-saturating", "hinge", "wgan")
+GAN_LOSSES = ("log", "log-saturating", "hinge", "wgan", "wgan-whole")
 
 def critic_loss(
     kind: str,       # one of GAN_LOSSES
@@ -225,7 +255,7 @@ def critic_loss(
     real, fake = real.float(), fake.float()
     if kind in ("log", "log-saturating"): return F.softplus(-real).mean() + F.softplus(fake).mean()
     if kind == "hinge": return F.relu(1 - real).mean() + F.relu(1 + fake).mean()
-    if kind == "wgan": return fake.mean() - real.mean()
+    if kind in ("wgan", "wgan-whole"): return fake.mean() - real.mean()
     raise ValueError(f"unknown adversarial loss {kind!r}; known: {', '.join(GAN_LOSSES)}")
 
 # %% ../nbs/23_gan.ipynb #a8fa5c35
@@ -237,7 +267,7 @@ def generator_loss(
     fake = fake.float()
     if kind == "log": return F.softplus(-fake).mean()
     if kind == "log-saturating": return -F.softplus(fake).mean()     # log(1 - sigmoid(f)): Eq. 2 of the DAM-GAN paper
-    if kind in ("hinge", "wgan"): return -fake.mean()
+    if kind in ("hinge", "wgan", "wgan-whole"): return -fake.mean()
     raise ValueError(f"unknown adversarial loss {kind!r}; known: {', '.join(GAN_LOSSES)}")
 
 # %% ../nbs/23_gan.ipynb #2c4c172c
@@ -247,20 +277,21 @@ def gradient_penalty(
     fake: Tensor,             # filled pictures, (B, 3, H, W)
     mask: Tensor,             # (B or 1, 1, H, W), 1 = hole: where slopes count
     generator: torch.Generator | None = None,   # draws t, one a sample
+    whole: bool = False,      # slopes count in the whole picture
 ) -> Tensor:                  # scalar, float32; to be multiplied by 10
-    "Mean of (norm of the critic's slope inside the hole - 1)**2 between `real` and `fake` (Yu et al. 2018, Eq. 4), in [-1, 1] units."
+    "Mean of (norm of the critic's slope inside the hole - 1)**2 between `real` and `fake` (Yu et al. 2018, Eq. 4), or without the hole (Gulrajani et al. 2017), in [-1, 1] units."
     t = torch.rand(len(real), 1, 1, 1, generator=generator, device=generator.device if generator else real.device).to(real.device)
     with torch.autocast(real.device.type, enabled=False), torch.enable_grad():
         mask = mask.float()
         between = torch.lerp(real.detach().float(), fake.detach().float(), t).requires_grad_()
         parts = getattr(critic, "parts", [critic])
-        return sum(_slope_penalty(part, between, mask) for part in parts)/len(parts)
+        return sum(_slope_penalty(part, between, mask, whole) for part in parts)/len(parts)
 
 # %% ../nbs/23_gan.ipynb #aec36234
-def _slope_penalty(critic, images, mask) -> Tensor:
+def _slope_penalty(critic, images, mask, whole) -> Tensor:
     logits = critic(images, mask).mean(1).sum()
     slope, = torch.autograd.grad(logits, images, create_graph=True)
-    norm = (slope*mask/2).square().sum((1, 2, 3)).clamp_min(1e-12).sqrt()      # the clamp keeps the root's own slope finite
+    norm = (slope*(1 if whole else mask)/2).square().sum((1, 2, 3)).clamp_min(1e-12).sqrt()      # the clamp keeps the root's own slope finite
     return (norm - 1).square().mean()
 
 # %% ../nbs/23_gan.ipynb #0bd26793
@@ -283,15 +314,16 @@ def frozen(module: nn.Module):
 # %% ../nbs/23_gan.ipynb #f06a0e07
 class GanObjective:
     """The adversarial half of a training step: `objective(critic, truth, fine, mask, generator)` gives two functions without arguments,
-    the critic's loss and the generator's weighted term, each a fresh pass. Raises ValueError for an unknown kind of loss."""
+    the critic's loss and the generator's weighted term, each a fresh pass. Raises ValueError for an unknown kind of loss, and for weights below 0 or not finite."""
     def __init__(
         self,
         loss: str = "log",         # one of GAN_LOSSES
         weight: float = .001,      # of the generator's term
-        penalty: float = 10.,      # weight of the gradient penalty, used with "wgan" only
+        penalty: float = 10.,      # weight of the gradient penalty, used with "wgan" and "wgan-whole" only
     ):
         if loss not in GAN_LOSSES: raise ValueError(f"unknown adversarial loss {loss!r}; known: {', '.join(GAN_LOSSES)}")
-        self.loss, self.weight, self.penalty = loss, weight, penalty if loss == "wgan" else 0.
+        if not (0 <= weight < math.inf and 0 <= penalty < math.inf): raise ValueError(f"weight and penalty must be finite numbers of at least 0; got {weight!r} and {penalty!r}")
+        self.loss, self.weight, self.penalty = loss, weight, penalty if loss.startswith("wgan") else 0.
 
     def __call__(
         self,
@@ -301,6 +333,7 @@ class GanObjective:
         mask: Tensor,              # (B, 1, H, W), 1 = hole
         generator: torch.Generator | None = None,   # for the gradient penalty
     ):                             # (() -> critic's loss, () -> generator's term)
+        if fine.shape != truth.shape: raise ValueError(f"fine and truth must have one shape; got {tuple(fine.shape)} and {tuple(truth.shape)}")
         filled = truth + mask*(fine - truth)
         return (lambda: self.of_critic(critic, truth, filled.detach(), mask, generator)), (lambda: self.of_generator(critic, filled, mask))
 
@@ -313,7 +346,8 @@ class GanObjective:
             if apart: logits = critic(real, mask), critic(fake, mask)
             else: logits = critic(torch.cat([real, fake]), mask.expand(len(real), -1, -1, -1).repeat(2, 1, 1, 1)).chunk(2)
             loss = critic_loss(self.loss, *logits)
-            return loss + self.penalty*gradient_penalty(critic, real, fake, mask, generator) if self.penalty else loss
+            if not self.penalty: return loss
+            return loss + self.penalty*gradient_penalty(critic, real, fake, mask, generator, whole=self.loss == "wgan-whole")
 
     def of_generator(self, critic, fake, mask) -> Tensor:
         "The generator's weighted term; the critic's parameters get no gradient from it."
