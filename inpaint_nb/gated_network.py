@@ -11,7 +11,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .contextual_network import SecondStage, coarse_stage, stage_dilations
-from .convolutions import GatedConv2d, check_counts
+from .convolutions import GatedConv2d
+from .flows import check_counts
 from .inpainter import Inpainter, erased, signed, unsigned
 
 # %% ../nbs/28_gated_network.ipynb #c047debc

@@ -14,7 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .convolutions import PartialConv2d, check_counts
+from .convolutions import PartialConv2d
+from .flows import check_counts
 from .inpainter import Inpainter, erased, signed, unsigned
 
 # %% ../nbs/27_partial_unet.ipynb #442b2745
