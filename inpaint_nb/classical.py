@@ -10,6 +10,7 @@ __all__ = ['CLASSICAL', 'ready', 'each_picture', 'mean_fill', 'biharmonic', 'tel
 # %% ../nbs/32_classical.ipynb #32735c7d
 import math
 from collections.abc import Callable
+from numbers import Real
 
 import numpy as np
 import torch
@@ -18,7 +19,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .core import seeded
-from .inpainter import check_pictures, erased, pad_to_multiple
+from .flows import check_counts
+from .inpainter import check_pictures, erased, pad_to_multiple, paired
 from .masks import check_mask
 from .metrics import composite
 
@@ -27,8 +29,8 @@ def ready(
     images: Tensor,            # (B, 3, H, W) in [0, 1]; what is in the holes is ignored
     mask: Tensor,              # (B or 1, 1, H, W), 1 = hole
 ) -> tuple[Tensor, Tensor]:    # the pictures with 0 in their holes, and a mask for each
-    "Check what every method checks. Raises ValueError for images outside [0, 1], and for a mask that is not binary, is empty, or leaves nothing known."
-    mask = check_mask(mask, images)
+    "Check what every method checks. Raises ValueError for images that are no floats or outside [0, 1], and for a mask that is not binary, is empty, or leaves nothing known."
+    mask = check_mask(paired(images, mask), images)
     x = erased(images.detach(), mask, 0.)
     check_pictures(x)
     return x, mask
@@ -39,10 +41,10 @@ def each_picture(
     x: Tensor,           # (B, 3, H, W) in [0, 1]
     mask: Tensor,        # (B, 1, H, W)
 ) -> Tensor:             # the composite, (B, 3, H, W)
-    "Fill one picture after the other with a NumPy function, and paste."
-    pictures, holes = x.permute(0, 2, 3, 1).double().cpu().numpy(), mask[:, 0].cpu().numpy() > .5
-    out = np.stack([fill(p, h) for p, h in zip(pictures, holes)])
-    return composite(torch.from_numpy(out).permute(0, 3, 1, 2).clamp(0, 1).to(x), x, mask)
+    "Fill one picture after the other with a NumPy function, and paste. Raises FloatingPointError for a fill with NaN or infinity."
+    known, mask = x.double().cpu(), mask.double().cpu()
+    out = np.stack([fill(p, h) for p, h in zip(known.permute(0, 2, 3, 1).numpy(), mask[:, 0].numpy() > .5)])
+    return composite(torch.from_numpy(out).permute(0, 3, 1, 2), known, mask, clip=True).to(x)
 
 # %% ../nbs/32_classical.ipynb #94ecebd3
 def mean_fill(
@@ -51,8 +53,9 @@ def mean_fill(
 ) -> Tensor:          # the composite, (B, 3, H, W)
     "Fill each hole with the mean colour of the picture's known pixels. Raises ValueError as `ready` does."
     x, mask = ready(images, mask)
-    mean = x.sum((2, 3), keepdim=True)/(1 - mask).sum((2, 3), keepdim=True)
-    return composite(mean.expand_as(x), x, mask)
+    wide = torch.promote_types(x.dtype, torch.float32)                     # a sum over many pixels is too large, or too coarse, for a half
+    mean = x.sum((2, 3), keepdim=True, dtype=wide)/(1 - mask).sum((2, 3), keepdim=True, dtype=wide)
+    return composite(mean.to(x).expand_as(x), x, mask)
 
 # %% ../nbs/32_classical.ipynb #89daa58d
 def biharmonic(
@@ -73,7 +76,8 @@ def _opencv():
 
 # %% ../nbs/32_classical.ipynb #aae1a624
 def _marched(images: Tensor, mask: Tensor, radius: float, flag: str) -> Tensor:
-    "OpenCV's `inpaint`, in bytes."
+    "OpenCV's `inpaint`, in bytes. OpenCV itself would replace a radius outside [1, 100] by the nearest in it, without a word."
+    if isinstance(radius, bool) or not isinstance(radius, Real) or not 1 <= radius <= 100: raise ValueError(f"radius must lie in [1, 100] pixels; got {radius!r}")
     cv2 = _opencv()
     march = lambda p, h: cv2.inpaint((p*255).round().astype(np.uint8), h.astype(np.uint8), radius, getattr(cv2, flag))/255
     return each_picture(march, *ready(images, mask))
@@ -82,18 +86,18 @@ def _marched(images: Tensor, mask: Tensor, radius: float, flag: str) -> Tensor:
 def telea(
     images: Tensor,      # (B, 3, H, W) in [0, 1]
     mask: Tensor,        # (B or 1, 1, H, W), 1 = hole
-    radius: float = 3.,  # pixels that each new one is computed from
+    radius: float = 3.,  # pixels that each new one is computed from, 1 to 100
 ) -> Tensor:             # the composite, (B, 3, H, W)
-    "Fast marching fill by OpenCV (Telea 2004). Raises ImportError without OpenCV, ValueError as `ready` does."
+    "Fast marching fill by OpenCV (Telea 2004). Raises ImportError without OpenCV, ValueError for a radius outside [1, 100] and as `ready` does."
     return _marched(images, mask, radius, "INPAINT_TELEA")
 
 # %% ../nbs/32_classical.ipynb #2c31f8c0
 def navier_stokes(
     images: Tensor,      # (B, 3, H, W) in [0, 1]
     mask: Tensor,        # (B or 1, 1, H, W), 1 = hole
-    radius: float = 3.,  # pixels that each new one is computed from
+    radius: float = 3.,  # pixels that each new one is computed from, 1 to 100
 ) -> Tensor:             # the composite, (B, 3, H, W)
-    "Fill along isophotes by OpenCV (Bertalmio, Bertozzi and Sapiro 2001). Raises ImportError without OpenCV, ValueError as `ready` does."
+    "Fill along isophotes by OpenCV (Bertalmio, Bertozzi and Sapiro 2001). Raises ImportError without OpenCV, ValueError for a radius outside [1, 100] and as `ready` does."
     return _marched(images, mask, radius, "INPAINT_NS")
 
 # %% ../nbs/32_classical.ipynb #560d169f
@@ -248,20 +252,21 @@ def exemplar(
     """Fill from the picture's own patches, coarse to fine, with an exact search (Wexler et al. 2004; Barnes et al. 2009). Nothing is random.
     Raises ValueError for an even side, for less than one iteration, for another `final`, and as `ready` does."""
     if final not in ("vote", "copy"): raise ValueError(f"final must be 'vote' or 'copy'; got {final!r}")
-    if side < 1 or side % 2 == 0: raise ValueError(f"side must be odd, so that a patch has a centre; got {side}")
-    if iterations < 1: raise ValueError(f"iterations must be at least 1; got {iterations}")
+    check_counts(side=side, iterations=iterations)
+    if side % 2 == 0: raise ValueError(f"side must be odd, so that a patch has a centre; got {side}")
     pictures, masks = ready(images, mask)
     return composite(torch.stack([_exemplar(x, m[0] > .5, side, iterations, final) for x, m in zip(pictures.float(), masks)]).to(pictures), pictures, masks)
 
 # %% ../nbs/32_classical.ipynb #5ccacf5a
 class Hourglass(nn.Module):
-    "Halvings and doublings with two convolutions each way, no skip connections; noise in, (B, width, H, W), picture in [0, 1] out."
+    "Halvings and doublings with two convolutions each way, no skip connections; noise in, (B, width, H, W), picture in [0, 1] out. Raises ValueError for counts below 1."
     def __init__(
         self,
         levels: int,       # halvings
         width: int = 32,   # channels of every layer
     ):
         super().__init__()
+        check_counts(levels=levels, width=width)
         block = lambda stride: nn.Sequential(nn.Conv2d(width, width, 3, stride, 1, padding_mode="reflect"), nn.BatchNorm2d(width), nn.LeakyReLU(.2))
         self.down = nn.Sequential(*[nn.Sequential(block(2), block(1)) for _ in range(levels)])
         self.up = nn.Sequential(*[nn.Sequential(nn.Upsample(scale_factor=2), nn.BatchNorm2d(width), block(1)) for _ in range(levels)])
@@ -273,7 +278,8 @@ class Hourglass(nn.Module):
 def _fit_prior(x: Tensor, mask: Tensor, steps: int, width: int, lr: float, jitter: float, seed: int) -> Tensor:
     "The running mean of what an hourglass gives while it is fitted to one picture, (1, 3, H, W)."
     levels = max(1, int(math.log2(min(x.shape[-2:]))) - 1)
-    target, gone = (pad_to_multiple(t, 2**levels) for t in (x, mask))
+    multiple = 2**levels if min(x.shape[-2:]) > 2 else 4                  # two pixels are left at the coarsest level, for its reflections
+    target, gone = (pad_to_multiple(t, multiple) for t in (x, mask))
     with seeded(seed), torch.enable_grad():
         net = Hourglass(levels, width).to(x.device)
         z, mean = .1*torch.rand(1, width, *target.shape[-2:]).to(x.device), 0.
@@ -296,8 +302,9 @@ def deep_image_prior(
     seed: int = 0,          # of the network and its input, the same for every picture
 ) -> Tensor:                # the composite, (B, 3, H, W)
     """Fill with a network fitted to the known pixels of each picture by itself (Ulyanov et al. 2018), averaged over the last steps. Slow.
-    Raises ValueError for less than one step, and as `ready` does."""
-    if steps < 1: raise ValueError(f"steps must be at least 1; got {steps}")
+    Raises ValueError for less than one step or channel, a learning rate that is not positive, a negative jitter, and as `ready` does."""
+    check_counts(steps=steps, width=width)
+    if not (0 < lr < math.inf and 0 <= jitter < math.inf): raise ValueError(f"lr must be positive and jitter not negative, both finite; got {lr!r} and {jitter!r}")
     x, mask = ready(images, mask)
     fill = [_fit_prior(x[i:i+1].float(), mask[i:i+1].float(), steps, width, lr, jitter, seed) for i in range(len(x))]
     return composite(torch.cat(fill).to(x), x, mask)

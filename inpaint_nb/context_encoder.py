@@ -12,6 +12,7 @@ import torch.nn as nn
 import torch.nn.functional as F
 from torch import Tensor
 
+from .flows import check_counts
 from .gan import start_dcgan
 from .inpainter import Inpainter, erased, signed, unsigned
 
@@ -20,8 +21,9 @@ def encoder_widths(
     side: int,       # pixels a side, 16, 32, 64, ...
     width: int,      # channels of the first layer
 ) -> list[int]:      # channels after each halving, down to 4x4 pixels
-    "Channels of the encoder. Raises ValueError for a side that is not 4 times a power of 2, or too small."
-    levels = side.bit_length() - 3
+    "Channels of the encoder. Raises ValueError for a side that is not 4 times a power of 2, or too small, and for a width below 1."
+    check_counts(side=side, width=width)
+    levels = int(side).bit_length() - 3
     if side != 4 << max(levels, 0) or levels < 2: raise ValueError(f"the Context Encoder takes 16, 32, 64, 128, ... pixels a side; got {side}")
     return [width]*(levels - 4) + [width, 2*width, 4*width, 8*width][-levels:]
 
@@ -89,7 +91,7 @@ def squared_error(
     ring_weight: float,    # what the ring counts; the hole counts 1
 ) -> Tensor:               # scalar, float32
     "Squared error in [-1, 1], a mean over the hole and its ring: Pathak et al. 2016, Eq. 1, and their code's ring."
-    weight, count = loss_weight(mask, overlap, ring_weight)
+    weight, count = loss_weight(mask.expand(len(patch), -1, -1, -1), overlap, ring_weight)
     return (weight*(signed(patch.float()) - signed(truth)).square()).sum()/(3*count)
 
 # %% ../nbs/25_context_encoder.ipynb #5cc76eb5
@@ -118,8 +120,8 @@ RELEASED_FILL = (117/255, 104/255, 123/255)     # what the authors' code puts in
 
 # %% ../nbs/25_context_encoder.ipynb #c104adc6
 class ContextEncoder(Inpainter):
-    """Encoder, one vector, decoder (Pathak et al. 2016). Raises ValueError for a size that is not 16, 32, 64, ...; for an unknown preset; for pictures of
-    another size; and, with preset "paper", for a mask that reaches beyond the centre."""
+    """Encoder, one vector, decoder (Pathak et al. 2016). Raises ValueError for a size that is not 16, 32, 64, ...; for counts below 1, a negative overlap or
+    ring_weight; for an unknown preset; for pictures of another size; and, with preset "paper", for a mask that reaches beyond the centre."""
     optimiser = dict(lr=2e-4, betas=(.5, .999))
 
     def __init__(
@@ -133,6 +135,9 @@ class ContextEncoder(Inpainter):
     ):
         super().__init__()
         if preset not in PRESETS: raise ValueError(f"unknown preset {preset!r}; known: {', '.join(PRESETS)}")
+        check_counts(size=size, width=width, bottleneck=bottleneck)
+        if overlap: check_counts(overlap=overlap)
+        if not 0 <= ring_weight < float("inf"): raise ValueError(f"ring_weight must be finite and not negative; got {ring_weight!r}")
         part, released = preset == "paper", preset == "released"
         self.size = self.multiple = size
         self.preset, self.margin, self.ring_weight = preset, size//4 if part else 0, ring_weight

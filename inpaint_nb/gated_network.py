@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from .contextual_network import SecondStage, coarse_stage, stage_dilations
 from .convolutions import GatedConv2d
+from .flows import check_counts
 from .inpainter import Inpainter, erased, signed, unsigned
 
 # %% ../nbs/28_gated_network.ipynb #c047debc
@@ -47,7 +48,8 @@ class GatedConvNet(Inpainter):
         preset: str = "paper",             # "paper" | "released": second stage without the mask, attention with the official code's quirks
     ):
         super().__init__()
-        if width < 2 or width % 2: raise ValueError(f"width counts features and gates, so it must be even and at least 2; got {width}")
+        check_counts(width=width, size=1 if size is None else size)
+        if width % 2: raise ValueError(f"width counts features and gates, so it must be even and at least 2; got {width}")
         if preset not in ("paper", "released"): raise ValueError(f'preset must be "paper" or "released"; got {preset!r}')
         dilations, released = tuple(dilations or stage_dilations(size)), preset == "released"
         self.coarse = coarse_stage(width//2, dilations, gated_block)
@@ -59,7 +61,7 @@ class GatedConvNet(Inpainter):
         "Stages `coarse` and `fine`, (B, 3, H, W); with `offsets` also `attention`, (B, 2, H/8, W/8), where each cell borrowed from."
         known, extra = signed(erased(x, mask)), [torch.ones_like(mask), mask]
         coarse = self.coarse(torch.cat([known, *extra], 1).contiguous(memory_format=torch.channels_last)).float().tanh()
-        pasted = torch.where(mask > .5, coarse, known)
+        pasted = torch.where(mask > .5, coarse.to(known), known)
         seen = torch.cat([pasted, *extra], 1) if self.mask_again else pasted
         fine, where = self.refine(seen.contiguous(memory_format=torch.channels_last), mask, offsets)
         stages = {"coarse": unsigned(coarse), "fine": unsigned(fine.float().tanh())}

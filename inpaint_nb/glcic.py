@@ -13,11 +13,13 @@ import torch.nn as nn
 from torch import Tensor
 
 from .contextual_network import conv_stack, dilated, stage_dilations
+from .convolutions import check_kernel
+from .flows import check_counts
 from .inpainter import Inpainter
 
 # %% ../nbs/30_glcic.ipynb #98e9922e
 class ConvNorm(nn.Sequential):
-    "A convolution with batch normalisation and ReLU; zero padding keeps the size, stride 2 halves it, `up` doubles it."
+    "A convolution with batch normalisation and ReLU; zero padding keeps the size, stride 2 halves it, `up` doubles it. Raises ValueError for an even kernel, and for counts below 1."
     def __init__(
         self,
         cin: int,             # channels in
@@ -29,6 +31,7 @@ class ConvNorm(nn.Sequential):
         norm: bool = True,    # batch normalisation; without it the convolution has a bias
         activation: str | None = "relu",   # None: the convolution alone, with a bias
     ):
+        check_kernel(kernel, cin=cin, cout=cout, stride=stride, dilation=dilation)
         bias = not norm or activation is None
         conv = nn.ConvTranspose2d(cin, cout, 4, 2, 1, bias=bias) if up else nn.Conv2d(cin, cout, kernel, stride, dilation*(kernel//2), dilation, bias=bias)
         super().__init__(conv, *([nn.BatchNorm2d(cout)] if norm and activation else []), *([nn.ReLU(inplace=True)] if activation else []))
@@ -49,9 +52,10 @@ def picture_plan(width: int) -> list:
 def hole_colour(
     mean,        # a number, or three for red, green, blue, in [0, 1]
 ) -> Tensor:     # (3, 1, 1)
-    "The colour that the network is shown in a hole. Raises ValueError for anything but one number or three."
+    "The colour that the network is shown in a hole. Raises ValueError for anything but one number or three, in [0, 1]."
     colour = torch.as_tensor(mean, dtype=torch.float32).flatten()
     if len(colour) not in (1, 3): raise ValueError(f"mean must be one number, or three for red, green and blue; got {mean!r}")
+    if not ((colour >= 0) & (colour <= 1)).all(): raise ValueError(f"mean must lie in [0, 1]; got {mean!r}")
     return colour.expand(3).clone().view(3, 1, 1)
 
 # %% ../nbs/30_glcic.ipynb #f8fd4ed3
@@ -96,7 +100,7 @@ class GLCIC(Inpainter):
     ):
         super().__init__()
         if preset not in GLCIC_PRESETS: raise ValueError(f"preset must be one of {', '.join(GLCIC_PRESETS)}; got {preset!r}")
-        if width < 1: raise ValueError(f"width must be at least 1; got {width}")
+        check_counts(width=width, size=1 if size is None else size)
         self.told = preset == "paper"
         if not self.told: self.adversarial = None
         self.register_buffer("mean", hole_colour(mean), persistent=False)

@@ -7,6 +7,7 @@ __all__ = ['PSNR_CAP', 'WINDOW', 'SIGMA', 'K1', 'K2', 'FLAT', 'LPIPS_NETS', 'l1'
            'score', 'sharpness', 'lpips', 'summarize']
 
 # %% ../nbs/03_metrics.ipynb #ad149b1b
+import warnings
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 from pathlib import Path
@@ -18,23 +19,55 @@ from torch import Tensor
 from .masks import check_mask
 
 # %% ../nbs/03_metrics.ipynb #bacd21cd
+def _check_floats(
+    x: Tensor,                   # should be float, (B, C, H, W)
+    name: str,                   # what to call it
+) -> None:
+    "Raises ValueError for another type or rank, and for no pixels at all."
+    if not isinstance(x, Tensor) or x.ndim != 4 or not x.is_floating_point() or x.numel() == 0:
+        kind = f"{x.dtype} {tuple(x.shape)}" if isinstance(x, Tensor) else type(x).__name__
+        raise ValueError(f"{name} must be a float tensor (B, C, H, W) in [0, 1]; got {kind}. For bytes: x.float()/255")
+
+# %% ../nbs/03_metrics.ipynb #7055e63d
+def _in_range(
+    x: Tensor,                   # (B, C, H, W)
+    name: str,                   # what to call it
+) -> None:
+    "Raises ValueError, with the range, for values outside [0, 1]."
+    low, high = torch.stack(x.aminmax()).tolist()
+    if not (-1e-3 <= low and high <= 1.001): raise ValueError(f"{name} must lie in [0, 1]; it runs from {low:g} to {high:g}: divide 8-bit values by 255")
+
+# %% ../nbs/03_metrics.ipynb #85f455e5
+def _suspect_range(
+    pred: Tensor,                # what is scored, (B, C, H, W)
+    region: Tensor | None = None,# pixels that count, (B, 1, H, W); None: all
+) -> None:
+    "Warns where `pred` looks like [-1, 1] (a tenth of its values under -.1, none beyond -1 and 1) or like 0..255 (a tenth above 2, none negative)."
+    low, high = torch.stack(pred.aminmax()).tolist()
+    if low >= -.1 and high <= 2: return
+    seen = pred if region is None else pred[region.expand_as(pred) > .5]
+    low, high = torch.stack(seen.aminmax()).tolist()
+    share = lambda outside: outside.float().mean().item() > .1
+    signed, byte = -1.01 <= low < -.1 and high <= 1.01 and share(seen < -.1), -.01 <= low and 2 < high <= 255.5 and share(seen > 2)
+    if signed or byte:
+        warnings.warn(f"pred runs from {low:g} to {high:g} where it is scored: images lie in [0, 1], "
+                      + ("so turn [-1, 1] into (pred + 1)/2" if signed else "so divide 8-bit values by 255"), stacklevel=4)
+
+# %% ../nbs/03_metrics.ipynb #58b247b5
 def _check_pair(
     pred: Tensor,                # what is scored, (B, C, H, W)
     truth: Tensor,               # what it is scored against, (B, C, H, W)
     region: Tensor | None = None,# pixels that count, (B or 1, 1, H, W), 0 or 1; None: all
 ) -> tuple[Tensor, Tensor, Tensor | None]: # the same, float32 or float64, without gradient
     "Check shapes, values and range. Raises ValueError saying what was wrong."
-    for name, x in (("pred", pred), ("truth", truth)):
-        if not isinstance(x, Tensor) or x.ndim != 4 or not x.is_floating_point() or x.numel() == 0:
-            raise ValueError(f"{name} must be a float tensor (B, C, H, W) in [0, 1]; got {tuple(x.shape) if isinstance(x, Tensor) else type(x).__name__} {getattr(x, 'dtype', '')}")
+    _check_floats(pred, "pred"); _check_floats(truth, "truth")
     if pred.shape != truth.shape: raise ValueError(f"pred {tuple(pred.shape)} and truth {tuple(truth.shape)} differ in shape")
     dtype = torch.promote_types(torch.promote_types(pred.dtype, truth.dtype), torch.float32)
     pred, truth = pred.detach().to(dtype), truth.detach().to(pred.device, dtype)
-    low, high = torch.stack(truth.aminmax()).tolist()
-    if not (-1e-3 <= low and high <= 1.001): raise ValueError(f"truth must lie in [0, 1]; it runs from {low:g} to {high:g}: divide 8-bit values by 255")
+    _in_range(truth, "truth")
     if region is None: return pred, truth, None
-    if region.ndim != 4 or region.shape[1] != 1 or region.shape[-2:] != pred.shape[-2:] or len(region) not in (1, len(pred)):
-        raise ValueError(f"region must be ({len(pred)} or 1, 1, {pred.shape[-2]}, {pred.shape[-1]}); got {tuple(region.shape)}")
+    if not isinstance(region, Tensor) or region.ndim != 4 or region.shape[1] != 1 or region.shape[-2:] != pred.shape[-2:] or len(region) not in (1, len(pred)):
+        raise ValueError(f"region must be ({len(pred)} or 1, 1, {pred.shape[-2]}, {pred.shape[-1]}); got {tuple(region.shape) if isinstance(region, Tensor) else type(region).__name__}")
     region = region.to(pred).expand(len(pred), -1, -1, -1)
     if not ((region == 0) | (region == 1)).all(): raise ValueError("region must hold only 0 and 1")
     if not region.flatten(1).amax(1).all(): raise ValueError(f"{int((region.flatten(1).amax(1) == 0).sum())} regions hold no pixel: there is nothing to score")
@@ -69,6 +102,7 @@ def _difference(
     pred, truth, region = _check_pair(pred, truth, region)
     if region is not None: pred = torch.where(region > .5, pred, truth)
     _refuse_nonfinite(pred)
+    _suspect_range(pred, region)
     return pred - truth, region
 
 # %% ../nbs/03_metrics.ipynb #8f023cdf
@@ -192,6 +226,7 @@ def _check_ssim(
     pred, truth, region = _check_pair(pred, truth, region)
     if min(pred.shape[-2:]) < WINDOW: raise ValueError(f"SSIM needs images of at least {WINDOW} pixels a side; got {pred.shape[-2]}x{pred.shape[-1]}")
     _refuse_nonfinite(pred)
+    _suspect_range(pred, region)
     return pred, truth, region
 
 # %% ../nbs/03_metrics.ipynb #5cfc78f5
@@ -243,14 +278,17 @@ def composite(
     pred: Tensor,                # the network's output, (B, C, H, W); only its hole is used
     known: Tensor,               # what is pasted on the known pixels, (B, C, H, W)
     mask: Tensor,                # (B or 1, 1, H, W), 1 = hole
+    clip: bool = False,          # the fill is brought into [0, 1]
 ) -> Tensor:                     # (B, C, H, W)
-    """`pred` in the hole, `known` elsewhere; whatever `pred` holds outside the hole, NaN included, does not matter.
-    Raises FloatingPointError where it holds NaN or infinity in the hole: that is no fill."""
+    """`pred` in the hole, `known` elsewhere; whatever `pred` holds outside the hole, NaN included, does not matter. Raises ValueError for arguments that
+    do not fit, and FloatingPointError where `pred` holds NaN or infinity in the hole, clipped or not: that is no fill."""
+    _check_floats(pred, "pred"); _check_floats(known, "known")
+    if pred.shape != known.shape: raise ValueError(f"pred {tuple(pred.shape)} and known {tuple(known.shape)} differ in shape")
     hole = check_mask(mask, pred) > .5
     bad = ~torch.where(hole, pred, 0.).isfinite().flatten(1).all(1)
     if bad.any():
         raise FloatingPointError(f"the fill of {int(bad.sum())} of {len(pred)} pictures holds NaN or infinity: are all weights finite, and is half precision wide enough for what lies between (try net.float())?")
-    return torch.where(hole, pred, known.to(pred))
+    return torch.where(hole, pred.clamp(0, 1) if clip else pred, known.to(pred))
 
 # %% ../nbs/03_metrics.ipynb #8b2c08c0
 def _score_chunk(
@@ -285,14 +323,15 @@ def score(
     raw: bool = True,            # the network predicts the known pixels too; False: only the hole is looked at
     nonfinite: str = "error",    # NaN or infinity in what is scored: "error", or "count" and score .5 instead
 ) -> dict:                       # (region, paste, metric) -> (B,)
-    """Score each image under every protocol. Raises ValueError for NaN or infinity (unless counted) and for arguments that do not fit.
+    """Score each image under every protocol. Raises ValueError for NaN or infinity (unless counted) and for arguments that do not fit; warns of a fill in [-1, 1] or 0..255.
     region is composite, raw or hole; paste is attacked or clean for composite, "" otherwise; metric is psnr, l1 or ssim.
     With nonfinite="count" the entry (raw or hole, "", "nonfinite") holds the number of values replaced in each image."""
     if nonfinite not in ("error", "count"): raise ValueError(f"nonfinite must be 'error' or 'count'; got {nonfinite!r}")
     pred, truth, _ = _check_pair(pred, truth)
     if min(pred.shape[-2:]) < WINDOW: raise ValueError(f"SSIM needs images of at least {WINDOW} pixels a side; got {pred.shape[-2]}x{pred.shape[-1]}")
     mask = check_mask(mask, pred)
-    if known is not None: known, _, _ = _check_pair(known, truth); _refuse_nonfinite(known, "known")
+    _suspect_range(pred, mask)
+    if known is not None: known, _, _ = _check_pair(known, truth); _refuse_nonfinite(known, "known"); _in_range(known, "known")
     seen = pred if raw else torch.where(mask > .5, pred, truth)
     if nonfinite == "error": _refuse_nonfinite(seen)
     counts = (~seen.isfinite()).flatten(1).sum(1) if nonfinite == "count" else None
@@ -324,6 +363,7 @@ def sharpness(
     mask = check_mask(mask, pred)
     pred = torch.where(mask > .5, pred, truth)
     _refuse_nonfinite(pred)
+    _suspect_range(pred, mask)
     ramp = torch.arange(mask.shape[-1] + 0.).to(mask) + torch.arange(mask.shape[-2] + 0.).to(mask)[:, None]
     floor = FLAT**2*pred.shape[1]*_gradient_energy(ramp.expand_as(mask), mask)           # neighbours of the ramp differ by 1: it counts pairs
     if not floor.all(): raise ValueError(f"{int((floor == 0).sum())} masks have no two neighbouring hole pixels: there is no gradient to compare")
@@ -355,7 +395,7 @@ def lpips(
     """Learned perceptual distance of whole images, by torchmetrics (Zhang et al. 2018). Raises ImportError without torchmetrics,
     FileNotFoundError where the weights are not on this machine, and ValueError for NaN or another net."""
     if net not in LPIPS_NETS: raise ValueError(f"net must be one of {', '.join(LPIPS_NETS)}; got {net!r}")
-    pred, truth, _ = _check_pair(pred, truth); _refuse_nonfinite(pred)
+    pred, truth, _ = _check_pair(pred, truth); _refuse_nonfinite(pred); _suspect_range(pred)
     model = _lpips_net(net, pred.device)
     return torch.cat([model(p.float().clamp(0, 1), t.float().clamp(0, 1), normalize=True).flatten() for p, t in zip(pred.split(32), truth.split(32))])
 
@@ -369,7 +409,7 @@ def summarize(
     With fewer images than batches every image is a batch. Raises ValueError for no values, and for NaN or infinity unless counted."""
     if nonfinite not in ("error", "count"): raise ValueError(f"nonfinite must be 'error' or 'count'; got {nonfinite!r}")
     values = torch.as_tensor(values).detach().double().cpu()
-    if values.ndim != 1 or len(values) == 0 or n_batches < 1: raise ValueError(f"values must be (N,) with N > 0 and n_batches > 0; got {tuple(values.shape)} and {n_batches}")
+    if values.ndim != 1 or len(values) == 0 or isinstance(n_batches, bool) or not isinstance(n_batches, int) or n_batches < 1: raise ValueError(f"values must be (N,) with N > 0 and n_batches a whole number of at least 1; got {tuple(values.shape)} and {n_batches!r}")
     bad = ~values.isfinite()
     if bad.any() and (nonfinite == "error" or bad.all()): raise ValueError(f"{int(bad.sum())} of {len(values)} values are NaN or infinite")
     values, n_batches = values[~bad], min(n_batches, int((~bad).sum()))

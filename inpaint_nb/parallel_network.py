@@ -13,6 +13,7 @@ from torch import Tensor
 
 from .attention import ContextualAttention
 from .contextual_network import conv_stack, dilated, stage_dilations
+from .flows import check_counts
 from .glcic import GLCIC, ConvNorm, encoder_plan, hidden, hole_colour, picture_plan
 from .inpainter import Inpainter
 
@@ -31,7 +32,7 @@ def parallel_plans(
 
 # %% ../nbs/31_parallel_network.ipynb #5736a03a
 class ParallelNet(Inpainter):
-    "GLCIC beside contextual attention (the comparison paper, section 3.1). Raises ValueError for an unknown fusion or window, and for a width below 1."
+    "GLCIC beside contextual attention (the comparison paper, section 3.1). Raises ValueError for an unknown fusion or window, a width below 1, or a weight below 0."
     multiple = 8
     optimiser = dict(lr=1e-3, betas=(.9, .999))
 
@@ -49,7 +50,8 @@ class ParallelNet(Inpainter):
     ):
         super().__init__()
         if window not in ("half", "56"): raise ValueError(f'window must be "half" or "56"; got {window!r}')
-        if width < 1: raise ValueError(f"width must be at least 1; got {width}")
+        check_counts(width=width, size=1 if size is None else size)
+        if not 0 <= weight < float("inf"): raise ValueError(f"weight must be finite and not negative; got {weight!r}")
         self.adversarial = dict(loss="log", weight=weight, discriminator="parallel" if window == "half" else "parallel-56", steps=1)
         self.register_buffer("mean", hole_colour(mean), persistent=False)
         invent, rest = parallel_plans(width, stage_dilations(size) if dilations is None else dilations, fusion)

@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .convolutions import PartialConv2d
+from .flows import check_counts
 from .inpainter import Inpainter, erased, signed, unsigned
 
 # %% ../nbs/27_partial_unet.ipynb #442b2745
@@ -164,7 +165,7 @@ class PartialConvUNet(FrozenNorms):
         preset: str = "paper",
     ):
         super().__init__()
-        if min(width, levels) < 1: raise ValueError(f"width and levels must be at least 1; got {width}, {levels}")
+        check_counts(width=width, levels=levels)
         if preset != "paper": raise ValueError(f'PartialConvUNet has one preset, "paper"; got {preset!r}')
         self.multiple = 2**levels
         w = [3] + [width*min(2**i, 8) for i in range(levels)]

@@ -13,13 +13,15 @@ import torch
 from torch import Tensor
 
 from .classical import ready
-from .metrics import composite
+from .metrics import _suspect_range, composite
 
 # %% ../nbs/36_poisson.ipynb #72d4c532
 def laplacian(
     hole: np.ndarray,   # (H, W), bool
 ):                      # two scipy sparse matrices: between the n hole pixels (n, n), and to them from the known ones (n, H W - n)
-    "The equations of the hole's pixels, in row-major order: each is the mean of its 4 neighbours inside the picture."
+    "The equations of the hole's pixels, in row-major order: each is the mean of its 4 neighbours inside the picture. Raises ValueError for a hole that is no array of bools."
+    if not isinstance(hole, np.ndarray) or hole.ndim != 2 or hole.dtype != bool:
+        raise ValueError(f"hole must be a NumPy array of bools, (H, W); got {type(hole).__name__} {getattr(hole, 'dtype', '')} {getattr(hole, 'shape', '')}")
     from scipy.sparse import csr_array
     place = np.arange(hole.size).reshape(hole.shape)
     a, b = (np.concatenate(pair) for pair in zip(*((p.ravel(), q.ravel()) for p, q in ((place[:, 1:], place[:, :-1]), (place[1:], place[:-1])))))
@@ -40,9 +42,15 @@ def harmonic(
     x: np.ndarray,      # values, (n, H, W); those in the hole are ignored
     hole: np.ndarray,   # (H, W), bool: some pixels, not all
 ) -> np.ndarray:        # (n, pixels of the hole), float64
-    "The values that each hole pixel takes when it is the mean of its 4 neighbours, pixels beyond the picture's edge left out."
+    """The values that each hole pixel takes when it is the mean of its 4 neighbours, pixels beyond the picture's edge left out.
+    Raises ValueError for a hole that is no array of bools, is empty or everything, for values of another size, and for NaN or infinity beside the hole."""
+    if not (inside := np.asarray(hole)).any() or inside.all() or np.shape(x)[1:] != inside.shape:
+        raise ValueError(f"hole must be some pixels of the {np.shape(x)[1:]} values, not all; got {int(inside.sum())} of {inside.shape}")
+    if inside.dtype != bool: laplacian(hole)                                # says what is wrong
     solver, known = _factorised(hole.shape, np.packbits(hole).tobytes())
-    return solver.solve(known @ x[:, ~hole].T.astype(np.float64)).T
+    around = known @ x[:, ~hole].T.astype(np.float64)
+    if not np.isfinite(around).all(): raise ValueError("the values beside the hole hold NaN or infinity")
+    return solver.solve(around).T
 
 # %% ../nbs/36_poisson.ipynb #1e7b68ff
 @torch.no_grad()
@@ -52,16 +60,18 @@ def poisson_blend(
     mask: Tensor,    # (B or 1, 1, H, W), 1 = hole
 ) -> Tensor:         # (B, 3, H, W) in [0, 1], known pixels untouched, on the device of `known`
     """The hole gets the Laplacian of `fill` and the values of `known` on its border; none at the picture's edge (Pérez et al. 2003, Eq. 4).
-    Raises ValueError for a fill of another shape or with NaN, for images outside [0, 1], and for a mask that is not binary, is empty, or leaves nothing known."""
+    Raises ValueError for a fill of another type or shape or with NaN, and warns of one in [-1, 1] or 0..255; ValueError also for images outside [0, 1], and for a mask that is not binary, is empty, or leaves nothing known."""
     x, mask = ready(known, mask)
+    if not isinstance(fill, Tensor) or not fill.is_floating_point(): raise ValueError(f"fill must be a float tensor (B, 3, H, W); got {getattr(fill, 'dtype', type(fill).__name__)}")
     if fill.shape != x.shape: raise ValueError(f"fill {tuple(fill.shape)} and known {tuple(x.shape)} differ in shape")
     if not fill.isfinite().all(): raise ValueError("fill holds NaN or infinity; it has to be a whole picture, known pixels included")
+    _suspect_range(fill)
     missing, out = x.double().cpu().sub(fill.double().cpu()).numpy(), fill.double().cpu().flatten(2).numpy().copy()
     holes, which = torch.unique(mask[:, 0].cpu() > .5, dim=0, return_inverse=True)
     for i, hole in enumerate(holes.numpy()):
         mine = (which == i).numpy().nonzero()[0]
         out[np.ix_(mine, range(3), hole.ravel().nonzero()[0])] += harmonic(missing[mine].reshape(-1, *hole.shape), hole).reshape(len(mine), 3, -1)
-    return composite(torch.from_numpy(out).view(x.shape).clamp(0, 1).to(x), x, mask)
+    return composite(torch.from_numpy(out).view(x.shape), x.double().cpu(), mask.double().cpu(), clip=True).to(x)
 
 # %% ../nbs/36_poisson.ipynb #ba44d5ef
 def harmonic_fill(
@@ -69,4 +79,5 @@ def harmonic_fill(
     mask: Tensor,     # (B or 1, 1, H, W), 1 = hole
 ) -> Tensor:          # the composite, (B, 3, H, W)
     "The blend of a fill without any shapes: as smooth as can be. Raises ValueError as `poisson_blend` does."
-    return poisson_blend(torch.zeros_like(images), images, mask)
+    x, mask = ready(images, mask)
+    return poisson_blend(torch.zeros_like(x), x, mask)

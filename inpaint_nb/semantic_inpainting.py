@@ -8,6 +8,7 @@ __all__ = ['PLAIN', 'context_loss', 'prior_loss', 'SearchOptions', 'search_loss'
            'SemanticInpainting']
 
 # %% ../nbs/38_semantic_inpainting.ipynb #f41c947b
+import math
 from collections.abc import Callable
 from contextlib import contextmanager
 from copy import deepcopy
@@ -23,9 +24,9 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from .classical import ready
 from .core import autocast_dtype
 from .dcgan import DCGANGenerator, draw_latents, sample
-from .flows import at_least_float32
+from .flows import at_least_float32, check_counts
 from .gan import frozen
-from .inpainter import Inpainter, evaluating
+from .inpainter import Inpainter, check_weights, evaluating
 from .metrics import composite
 from .poisson import poisson_blend
 from .symmetry import SYMMETRY, importance_weights, symmetry_loss
@@ -71,15 +72,14 @@ class SearchOptions:
     seed: int = 0                   # of the candidates
 
     def __post_init__(self):
-        for name in ("steps", "restarts", "candidates", "chunk"):
-            if type(getattr(self, name)) is not int or getattr(self, name) < 1: raise ValueError(f"{name} must be a whole number of at least 1; got {getattr(self, name)!r}")
+        check_counts(**{name: getattr(self, name) for name in ("steps", "restarts", "candidates", "chunk", "window")})
         if self.candidates < self.restarts: raise ValueError(f"{self.restarts} starts cannot be chosen from {self.candidates} candidates")
-        if not (self.lr > 0 and 0 <= self.decay <= 1 and 0 <= self.beta1 < 1 and 0 <= self.beta2 < 1 and self.prior >= 0 and self.symmetry >= 0):
-            raise ValueError("lr must be positive, decay in [0, 1], momentum and beta2 in [0, 1), prior and symmetry not negative")
+        if not (0 < self.lr < math.inf and 0 <= self.decay <= 1 and 0 <= self.beta1 < 1 and 0 <= self.beta2 < 1 and 0 <= self.prior < math.inf and 0 <= self.symmetry < math.inf):
+            raise ValueError(f"lr must be positive, decay in [0, 1], momentum and beta2 in [0, 1), prior and symmetry not negative, all finite; got {self}")
         if self.keep not in ("best", "mean"): raise ValueError(f"keep must be 'best' or 'mean'; got {self.keep!r}")
         if self.mode not in SYMMETRY: raise ValueError(f"mode must be one of {', '.join(SYMMETRY)}; got {self.mode!r}")
         if self.precision not in ("auto", "float32"): raise ValueError(f"precision must be 'auto' or 'float32'; got {self.precision!r}")
-        if self.window < 1 or self.window % 2 == 0: raise ValueError(f"window must be odd; got {self.window}")
+        if self.window % 2 == 0: raise ValueError(f"window must be odd; got {self.window}")
 
     @property
     def beta1(self) -> float: return self.momentum if self.momentum is not None else .95 if self.steps >= 200 else .9
@@ -115,6 +115,7 @@ def search_one(
 ) -> tuple[Tensor, Tensor, list]:   # G(z) (1, 3, H, W), z (1, latent), context loss before each step
     "The search of Yeh et al. 2017 for one picture, written out."
     known, mask = ready(image, mask)
+    check_counts(steps=steps)
     weights, history = importance_weights(mask), []
     z = z.clone().requires_grad_()
     adam = torch.optim.Adam([z], lr)
@@ -255,9 +256,12 @@ def latent_search(
     **options,                  # see `SearchOptions`
 ) -> Found:
     """Search z for all pictures at once; of the restarts that are left at the end, the one with the lowest loss (all its terms) counts. Generator and critic stay as they are.
-    Raises ValueError for unknown options, another size than the generator's, images outside [0, 1], and for a mask that is not binary, is empty, or leaves nothing known."""
+    Raises ValueError for unknown options, another size than the generator's, images outside [0, 1], a mask that is not binary, is empty, or leaves nothing known, and for weights that are no
+    numbers; FloatingPointError for a fill that is none. Networks in half precision are searched in float32."""
     o, (known, mask) = check_search(options, critic), ready(images, mask)
     if known.shape[-2:] != (generator.size,)*2: raise ValueError(f"this generator paints {generator.size}x{generator.size} pixels; the images are {known.shape[-2]}x{known.shape[-1]}")
+    for net in filter(None, (generator, critic)): check_weights(net)
+    generator, critic = (net if net is None or next(net.parameters(), known).dtype in (torch.float32, torch.float64) else deepcopy(net).float() for net in (generator, critic))
     weight = next(generator.parameters())
     known, mask, at_once = known.to(weight), mask.to(weight), max(1, o.chunk//o.restarts)
     half = autocast_dtype(weight.device) if o.precision == "auto" else None
@@ -272,6 +276,7 @@ def latent_search(
             parts.append(descend(paint, critic, y, m, starts, o, tell))
     z = torch.cat([z for z, _ in parts])
     with at_rest(critic): ends = best_ends(generator, critic, known, mask, z, o)
+    if not ends[0].isfinite().all(): raise FloatingPointError("the search ended in NaN or infinity: try a lower lr")
     return Found(*(t.to(images.device) for t in (*ends, torch.cat([h for _, h in parts], 1))))
 
 # %% ../nbs/38_semantic_inpainting.ipynb #57982eb2
@@ -299,8 +304,7 @@ class SemanticInpainting(Inpainter):
         return {"fine": found.fill, "found": found}
 
     def inpaint(self, images: Tensor, mask: Tensor) -> Tensor:
-        """Fill the holes: (B, 3, S, S) in [0, 1], known pixels untouched. Raises ValueError for another size than the generator's, images outside [0, 1],
-        and for a mask that is not binary, is empty, or leaves nothing known."""
+        "Fill the holes: (B, 3, S, S) in [0, 1], known pixels untouched. Raises ValueError and FloatingPointError as `latent_search` does."
         x, mask = ready(images, mask)
         fine = self(x, mask)["fine"].to(x)
         return poisson_blend(fine, x, mask) if self.blend == "poisson" else composite(fine, x, mask)

@@ -1,9 +1,11 @@
 "Every network keeps the same promises: what it refuses, what it pads, what it leaves alone, and which inputs cannot matter."
+import copy
 import warnings
 
 import pytest
 import torch
 
+from inpaint_nb.data import synthetic_faces
 from inpaint_nb.inpainter import signed
 from inpaint_nb.inpainter_training import NETWORKS, build
 from inpaint_nb.masks import center_mask, freeform_mask
@@ -35,6 +37,9 @@ WRONG = {   # what is handed over -> words of the error
     "integers": (lambda x, m: ((255*x).byte(), m), "x.float()/255"),
     "grey images": (lambda x, m: (x[:, :1], m), "(B, 3, H, W)"),
     "alpha channel": (lambda x, m: (torch.cat([x, x[:, :1]], 1), m), "(B, 3, H, W)"),
+    "array": (lambda x, m: (x.numpy(), m), "got ndarray"),
+    "truth values": (lambda x, m: (x > .5, m), "torch.bool"),
+    "mask without batch": (lambda x, m: (x, m[0]), "(B, 1, H, W)"),
     "no batch": (lambda x, m: (x[0], m[:1]), "shape (B, 3, H, W)"),
     "NaN in what is known": (lambda x, m: (torch.where(m > .5, x, torch.nan), m), "NaN"),
     "colour mask": (lambda x, m: (x, m.expand(-1, 3, -1, -1)), "(B, 1, H, W)"),
@@ -74,7 +79,44 @@ def test_each_picture_has_its_own_mask(net, images, masks):
 
 
 def test_one_mask_serves_all(net, images, masks):
-    assert torch.equal(net.inpaint(images, masks[:1]), net.inpaint(images, masks[:1].expand(3, -1, -1, -1)))
+    each, (stages, same) = masks[:1].expand(3, -1, -1, -1), [net(images, m) for m in (masks[:1], masks[:1].expand(3, -1, -1, -1))]
+    assert torch.equal(net.inpaint(images, masks[:1]), net.inpaint(images, each)) and torch.equal(stages["fine"], same["fine"])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")        # partial convolution says that it has no VGG features
+        one, several = net.losses(stages, images, masks[:1]), net.losses(same, images, each)
+    for name, term in several.items(): assert torch.allclose(one[name], term, rtol=1e-5), name
+
+
+FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+
+
+@pytest.mark.parametrize("weights", FLOATS, ids=str)
+def test_any_float_type_is_filled(net, masks, weights):
+    "The fill has the pictures' type, whatever the weights'; weights and pictures of fewer digits change it a little."
+    faces = synthetic_faces(3, SIDE)[0].float()/255
+    other = copy.deepcopy(net).to(weights)
+    for pictures in FLOATS:
+        fill = other.inpaint(faces.to(pictures), masks)
+        assert fill.dtype == pictures and fill.isfinite().all()
+        assert (fill.double() - net.inpaint(faces, masks)).abs().mean() < (.004 if torch.bfloat16 in (weights, pictures) else .0004)
+
+
+@pytest.mark.parametrize("bad", [torch.nan, torch.inf])
+def test_dead_weights_are_refused(net, images, masks, bad):
+    dead = copy.deepcopy(net)
+    list(dead.parameters())[-1].data[0] = bad
+    with pytest.raises(ValueError, match="holds NaN or infinity"): dead.inpaint(images, masks)
+
+
+def test_sides_that_do_not_fit_are_refused_by_a_plain_call(net):
+    with pytest.raises(ValueError, match="multiples of"): net(torch.rand(1, 3, SIDE - 1, SIDE), center_mask((SIDE - 1, SIDE), 32))
+
+
+@pytest.mark.parametrize("network", NETWORKS)
+def test_nonsense_sizes_are_refused(network):
+    for name in set(SMALL[network]) | {"width"}:
+        for wrong in (0, -8, 8.5, True):
+            with pytest.raises(ValueError, match="whole number|power of 2|must be"): build(network, SMALL[network] | {name: wrong})
 
 
 @pytest.mark.parametrize("height, width", [(61, 64), (50, 90), (7, 5)])
