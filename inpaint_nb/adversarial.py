@@ -166,9 +166,11 @@ class Recipe:
 
     def config(self) -> dict:
         "All of it, fit for JSON and for a hash; the images by their fingerprint."
+        revision = ConditionalGlow.revisions.get(self.network.get("preset"), 1)
         return dict(data=self.source.name, fingerprint=self.source.fingerprint, network=self.network, steps=self.steps, adversarial=self.adversarial,
                     start=self.start.config() if self.start else None, options=self.options, augmentation=self.augmentation, seed=self.seed,
-                    **({"watched": self.watched} if self.adversarial is not None and self.watched < 64 else {}))    # decides which weights are kept
+                    **({"watched": self.watched} if self.adversarial is not None and self.watched < 64 else {}),    # decides which weights are kept
+                    **({"revisions": dict(network=revision)} if revision > 1 else {}))
 
     def monitor(self) -> Callable:
         """Validation bits/dim for regular training, the overfitting monitor for robust training.

@@ -241,7 +241,7 @@ PRESETS = ("live", "per_step", "released")
 class ConditionalDensity(nn.Module):
     """log p(y | x) for the pixels y of a central hole; x is the picture with its hole filled by 0.5 (`masked_input`).
     Lu and Huang, AAAI 2020; adversarial paper, section 2.1.1. Raises ValueError for an unknown preset or sizes that do not fit."""
-    revision = 1    # raised where what it computes has changed: weights trained before do not count as its own
+    revisions = dict(released=2)    # of a preset that computes something else now: weights trained before do not count as its own
 
     def __init__(
         self,
@@ -262,7 +262,6 @@ class ConditionalDensity(nn.Module):
         if hole % 2**len(widths): raise ValueError(f"{len(widths)} levels halve the hole {len(widths)} times: its side must be a multiple of {2**len(widths)}; got {hole}")
         if hole >= size: raise ValueError(f"the hole must be smaller than the picture; got {hole} in {size}")
         if preset == "live" and not len(widths) == len(features) == 3: raise ValueError(f"widths and features must hold 3 numbers, one a level; got {widths!r} and {features!r}")
-        if preset == "released": self.revision = 2    # 1 was not quite the released code
         self.size, self.hole, self.preset, self.margin = size, hole, preset, (size - hole)//2
         self.register_buffer("mask", center_mask(size, hole), persistent=False)
         self.encoder = Encoder(size, hole, features, code) if preset == "live" else None

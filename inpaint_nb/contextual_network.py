@@ -186,6 +186,7 @@ class ContextualAttentionNet(Inpainter):
 
     def losses(self, stages: dict, truth: Tensor, mask: Tensor) -> dict[str, Tensor]:
         "Both stages' l1: discounted over the hole's pixels, and plain over the known ones."
+        mask = mask.expand(len(truth), -1, -1, -1)
         error = sum(w*2*(stages[k].float() - truth).abs() for k, w in (("coarse", 1.2), ("fine", 1.)))
         mean = lambda weight, over: (error*weight).sum()/(3*over.sum()).clamp_min(1)
         return {"hole": 1.2*mean(spatial_discount(mask, released=self.released), mask), "known": 1.2*mean(1 - mask, 1 - mask)}

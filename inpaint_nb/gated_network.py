@@ -51,10 +51,11 @@ class GatedConvNet(Inpainter):
         check_counts(width=width, size=1 if size is None else size)
         if width % 2: raise ValueError(f"width counts features and gates, so it must be even and at least 2; got {width}")
         if preset not in ("paper", "released"): raise ValueError(f'preset must be "paper" or "released"; got {preset!r}')
-        dilations, released = tuple(dilations or stage_dilations(size)), preset == "released"
+        dilations, released = tuple(stage_dilations(size) if dilations is None else dilations), preset == "released"
         self.coarse = coarse_stage(width//2, dilations, gated_block)
         self.refine = SecondStage(width//2, dilations, gated_block, 3 if released else 5, chunk=chunk, preset="official" if released else "live")
         self.mask_again = not released
+        if released: self.revision = 2      # the attention of the official code samples as TensorFlow does
         self.to(memory_format=torch.channels_last)
 
     def forward(self, x: Tensor, mask: Tensor, offsets: bool = False) -> dict:

@@ -590,6 +590,7 @@ def load_weights(
             raise ValueError(f"{path} holds values of {name} that are not finite; {anew}")
     model.load_state_dict(state)
     model.eval()
+    if hasattr(model, "trained_on"): model.trained_on(record.get("config", {}))      # an Inpainter notes how large its holes were
     return record
 
 # %% ../nbs/04_training.ipynb #785c42ca

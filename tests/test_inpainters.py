@@ -1,6 +1,8 @@
 "Every network keeps the same promises: what it refuses, what it pads, what it leaves alone, and which inputs cannot matter."
 import copy
+import json
 import warnings
+from pathlib import Path
 
 import pytest
 import torch
@@ -9,6 +11,7 @@ from inpaint_nb.data import synthetic_faces
 from inpaint_nb.inpainter import signed
 from inpaint_nb.inpainter_training import NETWORKS, build
 from inpaint_nb.masks import center_mask, freeform_mask
+from inpaint_nb.training import load_weights
 
 SMALL = dict(context_encoder=dict(size=64, width=8, bottleneck=32), contextual_attention=dict(width=8, size=64), partial=dict(width=8, levels=5),
              gated=dict(width=8, size=64), damgan=dict(width=4, size=64), glcic=dict(width=4, size=64), parallel=dict(width=4, size=64), l2=dict(width=8))
@@ -145,3 +148,16 @@ def test_every_parameter_learns(net, images, masks):
     still = [name for name, p in net.named_parameters() if p.grad is None or not p.grad.any()]
     net.zero_grad(); net.eval()
     assert still == []
+
+
+def test_a_hole_beyond_the_training_is_warned_of_once():
+    "A 64-pixel network knows from its record that its holes reached 16 pixels (the centre) or a little more (strokes)."
+    file = next(path for path in sorted(Path(__file__).parents[1].glob("weights/l2-*.safetensors")))
+    net = build("l2", json.loads(file.with_suffix(".json").read_text())["config"]["arguments"])
+    load_weights(file, net)
+    assert 16 <= net.trained_hole <= 20
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        net.inpaint(torch.full((1, 3, 64, 64), .5), center_mask(64, 32)); assert not said
+        for _ in range(2): net.inpaint(torch.full((1, 3, 128, 128), .5), center_mask(128, 64))
+    assert len(said) == 1 and "32 pixels from anything known" in str(said[0].message)
