@@ -14,6 +14,8 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from .core import check_counts
+
 # %% ../nbs/12_attacks.ipynb #6697aacf
 def eps255(
     value: int,  # size of the perturbation in 8-bit steps, a whole number, 0 to 255
@@ -34,7 +36,8 @@ def check_attack(
     if not (isinstance(eps, numbers.Real) and 0 <= eps <= 1):
         raise ValueError(f"eps must lie in [0, 1]; got {eps!r}. For 8 steps of 255 write eps255(8)")
     if not isinstance(x, Tensor) or x.dtype not in (torch.float32, torch.float64) or x.ndim < 2 or x.numel() == 0:
-        raise ValueError(f"x must be a non-empty float32 or float64 batch (B, ...); got {getattr(x, 'dtype', type(x))}, shape {tuple(getattr(x, 'shape', ()))}")
+        raise ValueError(f"x must be a non-empty float32 or float64 batch (B, ...); got {getattr(x, 'dtype', type(x))}, shape {tuple(getattr(x, 'shape', ()))}"
+                         + (": x.float() makes one of half precision" if getattr(x, "dtype", None) in (torch.float16, torch.bfloat16) else ""))
     lo, hi = bounds
     if not lo < hi: raise ValueError(f"bounds must be (lowest, highest); got {bounds}")
     if not bool(((x >= lo) & (x <= hi)).all()):
@@ -329,8 +332,7 @@ def pgd(
     """Projected gradient descent (Madry et al. 2018), per sample the best of its iterates and restarts. Raises ValueError for bad
     arguments; warns with GradientWarning of gradients that are zero, lost in rounding or not finite, and of non-finite objectives."""
     region = check_attack(x, eps, region, bounds)
-    if not (isinstance(steps, int) and steps >= 1 and isinstance(restarts, int) and restarts >= 1):
-        raise ValueError(f"steps and restarts must be whole numbers of at least 1; got {steps!r}, {restarts!r}")
+    check_counts(steps=steps, restarts=restarts)
     if keep not in ("best", "last"): raise ValueError(f'keep must be "best" or "last"; got {keep!r}')
     alpha = min(eps, 2.5*eps/steps) if alpha is None else alpha
     if not 0 <= alpha <= 1: raise ValueError(f"alpha must lie in [0, 1]; got {alpha!r}. For 2 steps of 255 write eps255(2)")

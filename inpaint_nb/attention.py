@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from .flows import check_counts
+from .core import check_counts
 
 # %% ../nbs/21_attention.ipynb #0a148077
 def aligned_corners(

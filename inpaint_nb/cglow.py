@@ -17,8 +17,9 @@ import torch.nn as nn
 import torch.nn.functional as F
 from torch import Tensor
 
+from .core import check_counts
 from .flows import (ActNorm, AffineCoupling, AffineInjector, ConditionalActNorm, ConditionalConv1x1, ConditionalCoupling, ConditionNet, FlowSequence, InvertibleConv1x1,
-                              MultiScale, PictureFeatures, Split, Squeeze, add_context, at_least_float32, check_counts, coupling_scale, gaussian_log_density)
+                              MultiScale, PictureFeatures, Split, Squeeze, add_context, at_least_float32, coupling_scale, gaussian_log_density)
 from .masks import center_mask, check_mask, mask_box
 from .metrics import composite
 from .training import keyed_generator

@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .core import seeded
-from .flows import check_counts
+from .core import check_counts
 from .inpainter import check_pictures, erased, pad_to_multiple, paired
 from .masks import check_mask
 from .metrics import composite

@@ -12,7 +12,7 @@ import torch.nn as nn
 import torch.nn.functional as F
 from torch import Tensor
 
-from .flows import check_counts
+from .core import check_counts
 from .gan import start_dcgan
 from .inpainter import Inpainter, erased, signed, unsigned
 

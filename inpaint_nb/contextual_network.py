@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .attention import ContextualAttention
-from .flows import check_counts
+from .core import check_counts
 from .inpainter import Inpainter, erased, signed, unsigned
 
 # %% ../nbs/26_contextual_network.ipynb #7bf22822

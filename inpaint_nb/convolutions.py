@@ -12,7 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .flows import at_least_float32, check_counts
+from .core import check_counts
+from .flows import at_least_float32
 
 # %% ../nbs/20_convolutions.ipynb #b3964798
 def check_kernel(

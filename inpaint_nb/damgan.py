@@ -21,7 +21,7 @@ from torch.nn.utils.parametrizations import spectral_norm
 
 from .contextual_network import stage_dilations
 from .dam import PRESETS, DAMBlock, dam_loss, fakeness_truth, released_fakeness_truth, released_reconstruction
-from .flows import check_counts
+from .core import check_counts
 from .inpainter import Inpainter, erased, signed, unsigned
 from .partial_unet import MissingFeatures, VGGFeatures, load_vgg
 

@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.nn.utils.parametrizations import spectral_norm
 
-from .flows import check_counts
+from .core import check_counts
 
 # %% ../nbs/23_gan.ipynb #1d862e43
 def tower(

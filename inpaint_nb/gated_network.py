@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from .contextual_network import SecondStage, coarse_stage, stage_dilations
 from .convolutions import GatedConv2d
-from .flows import check_counts
+from .core import check_counts
 from .inpainter import Inpainter, erased, signed, unsigned
 
 # %% ../nbs/28_gated_network.ipynb #c047debc

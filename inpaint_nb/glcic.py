@@ -14,7 +14,7 @@ from torch import Tensor
 
 from .contextual_network import conv_stack, dilated, stage_dilations
 from .convolutions import check_kernel
-from .flows import check_counts
+from .core import check_counts
 from .inpainter import Inpainter
 
 # %% ../nbs/30_glcic.ipynb #98e9922e

@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .cglow import ResidualBlock, check_pictures
-from .flows import check_counts
+from .core import check_counts
 from .masks import center_mask, check_mask, freeform_mask
 from .metrics import composite
 

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from .attention import ContextualAttention
 from .contextual_network import conv_stack, dilated, stage_dilations
-from .flows import check_counts
+from .core import check_counts
 from .glcic import GLCIC, ConvNorm, encoder_plan, hidden, hole_colour, picture_plan
 from .inpainter import Inpainter
 

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .convolutions import PartialConv2d
-from .flows import check_counts
+from .core import check_counts
 from .inpainter import Inpainter, erased, signed, unsigned
 
 # %% ../nbs/27_partial_unet.ipynb #442b2745

@@ -27,6 +27,7 @@ from .adversarial import TARGETS, CatastrophicOverfitting, adversarial_loss, att
 from .attacks import GradientHealth, GradientWarning, check_attack, fgsm, frozen, gradient_health, pgd, random_point, random_sign, uniform_noise, value_and_grad
 from .cglow import ConditionalGlow, check_pictures
 from .classical import mean_fill
+from .core import check_counts
 from .gan import GanObjective
 from .inpainter import Inpainter, erased, pad_to_multiple
 from .inpainter_training import MASKS, InpainterRecipe, inpainting_loss, training_masks, validation_monitor
@@ -87,7 +88,8 @@ def flow_mean(
     clip: bool = False,         # each sample to [0, 1], as `flow.inpaint` does
 ) -> Tensor:                    # (B, 3, S, S), 0 outside the hole
     "Mean of M samples, differentiable in `x`. Raises ValueError for no samples or an impossible temperature."
-    if not (isinstance(samples, int) and samples >= 1 and 0 <= temperature < math.inf): raise ValueError(f"samples must be a whole number of at least 1 and temperature finite, not negative; got {samples!r}, {temperature!r}")
+    check_counts(samples=samples)
+    if not 0 <= temperature < math.inf: raise ValueError(f"temperature must be finite and not negative; got {temperature!r}")
     y = flow.pixels_of(flow.noise(len(x), samples, temperature, seed, first), flow.condition(x))
     if clip: y = torch.where(y.isfinite(), y, .5).clamp(0, 1)
     return F.pad(y.unflatten(0, (len(x), samples)).mean(1), (flow.margin,)*4)
@@ -150,7 +152,7 @@ def attack_inpainter(
 ) -> Tensor:                  # attacked inputs, (N, 3, H, W): the holes hold .5, or what the attack made of it
     "Attack the input of an inpainter. Raises ValueError for an unknown name, pictures outside [0, 1], and as the attacks do."
     check_pictures(images)
-    if chunk < 1: raise ValueError(f"chunk must be at least 1; got {chunk}")
+    check_counts(chunk=chunk)
     if isinstance(attack, str) and attack not in ATTACKS: raise ValueError(f"unknown attack {attack!r}; known: {', '.join(ATTACKS)}")
     make, masks, out = ATTACKS[attack] if isinstance(attack, str) else attack, check_mask(masks, images).expand(len(images), -1, -1, -1), []
     more = dict(log=log) | (dict(start="random") if kind == "own" and isinstance(attack, str) and attack in ITERATIVE else {}) | (options or {})
@@ -194,7 +196,7 @@ def score_attacked(
     "Fill the attacked inputs by `public_fill` and score them under every protocol. Raises ValueError for pictures outside [0, 1], or attacked ones that are not as many or as large."
     check_pictures(images); check_pictures(attacked, "attacked"); check_subject(subject, sampling)
     if attacked.shape != images.shape: raise ValueError(f"attacked {tuple(attacked.shape)} and images {tuple(images.shape)} differ in shape")
-    if chunk < 1: raise ValueError(f"chunk must be at least 1; got {chunk}")
+    check_counts(chunk=chunk)
     masks, parts, bare = check_mask(masks, images).expand(len(images), -1, -1, -1), [], isinstance(subject, Inpainter)
     with frozen(*[subject] if isinstance(subject, nn.Module) else []):
         for first in range(0, len(images), chunk):
@@ -218,7 +220,7 @@ class Trial:
         queries: int = 100,      # of Square Attack
         **sampling,              # of a ConditionalGlow
     ):
-        check_pictures(images)
+        check_pictures(images); check_counts(steps=steps); check_counts(2, queries=queries)
         self.subject, self.images, self.eps, self.steps, self.queries = subject, images, eps, steps, queries
         self.mask = check_mask(masks, images).expand(len(images), -1, -1, -1)
         self.x, self.region = erased(images, self.mask), 1 - self.mask

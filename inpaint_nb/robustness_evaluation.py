@@ -24,7 +24,7 @@ from torch import Tensor
 
 from .attacks import GradientHealth, eps255
 from .cglow import check_pictures
-from .core import Results, atomic_write, check_json, config_hash
+from .core import Results, atomic_write, check_counts, check_json, config_hash
 from .figures import mean_std, write_csv
 from .masks import check_mask
 from .metrics import summarize
@@ -113,6 +113,7 @@ def outcome(
     **sampling,           # of a ConditionalGlow, in the prediction that is scored; give it another seed than the attacker's
 ) -> Outcome:
     "Attack and score, or read what an earlier run found. Raises ValueError as the attacks do, and for a file that is damaged or of something else."
+    check_counts(0, keep=keep); check_counts(chunk=chunk)
     check_pictures(images); check_mask(masks, images); painter(subject, masks, **sampling)      # before hours are spent
     if not folder: return attacked_outcome(subject, images, masks, threat, keep, chunk, **sampling)
     pictures = hashlib.sha256(images.cpu().contiguous().numpy().tobytes() + masks.cpu().contiguous().numpy().tobytes()).hexdigest()[:16]

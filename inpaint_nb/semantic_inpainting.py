@@ -22,9 +22,9 @@ from torch import Tensor
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from .classical import ready
-from .core import autocast_dtype
+from .core import autocast_dtype, check_counts
 from .dcgan import DCGANGenerator, draw_latents, sample
-from .flows import at_least_float32, check_counts
+from .flows import at_least_float32
 from .gan import frozen
 from .inpainter import Inpainter, check_weights, evaluating
 from .metrics import composite

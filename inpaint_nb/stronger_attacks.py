@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from .attacks import BestIterate, GradientHealth, ball_step, check_attack, check_loss, pgd_starts, uniform_noise, value_and_grad, warn_health
+from .core import check_counts
 
 # %% ../nbs/15_stronger_attacks.ipynb #c9a118fd
 class Search:
@@ -60,8 +61,8 @@ def momentum(
 ) -> Tensor:                                   # perturbed pictures, x's shape
     "Momentum iterative FGSM (Dong et al. 2018, algorithm 1), per sample the best iterate. Raises ValueError for bad arguments; warns with GradientWarning."
     region = check_attack(x, eps, region, bounds)
-    if not (isinstance(steps, int) and isinstance(restarts, int) and min(steps, restarts) >= 1 and decay >= 0):
-        raise ValueError(f"steps and restarts must be whole numbers of at least 1 and decay 0 or more; got {steps!r}, {restarts!r}, {decay!r}")
+    check_counts(steps=steps, restarts=restarts)
+    if not 0 <= decay < math.inf: raise ValueError(f"decay must be 0 or more, and finite; got {decay!r}")
     alpha, x = min(eps, 2.5*eps/steps) if alpha is None else alpha, x.detach()
     if not 0 <= alpha <= 1: raise ValueError(f"alpha must lie in [0, 1]; got {alpha!r}. For 2 steps of 255 write eps255(2)")
     runs, search = pgd_starts(x, eps, start, restarts, region, bounds, generator), Search(loss_fn, eps, region)
@@ -135,8 +136,7 @@ def pgd_restarts(
     """PGD with random restarts and a step that halves when a sample stalls, in the manner of Auto-PGD (Croce and Hein 2020), per sample the best
     iterate of all runs. Raises ValueError for bad arguments; warns with GradientWarning."""
     region = check_attack(x, eps, region, bounds)
-    if not (isinstance(steps, int) and isinstance(restarts, int) and min(steps, restarts) >= 1):
-        raise ValueError(f"steps and restarts must be whole numbers of at least 1; got {steps!r}, {restarts!r}")
+    check_counts(steps=steps, restarts=restarts)
     x = x.detach()
     runs, search = pgd_starts(x, eps, start, restarts, region, bounds, generator), Search(loss_fn, eps, region)
     if eps == 0: return x.clone()
@@ -185,7 +185,8 @@ def square(
     warns with GradientWarning of objectives that are not finite."""
     region = check_attack(x, eps, region, bounds)
     if x.ndim != 4: raise ValueError(f"squares need pictures (B, C, H, W); got {tuple(x.shape)}")
-    if not (isinstance(queries, int) and queries >= 2 and 0 < p <= 1): raise ValueError(f"queries must be a whole number of at least 2 (the clean picture, and one more) and p in (0, 1]; got {queries!r}, {p!r}")
+    check_counts(2, queries=queries)      # the clean picture, and one more
+    if not 0 < p <= 1: raise ValueError(f"p must lie in (0, 1]; got {p!r}")
     if not (start is None or isinstance(start, Tensor)): raise ValueError(f"start must be None or perturbed pictures, a tensor like x; got {start!r}")
     if start is not None: start = pgd_starts(x, eps, [start], 1, region, bounds, generator)[0][0]
     if eps == 0: return x.detach().clone()
@@ -219,7 +220,7 @@ def expectation(
     first: int = 0,       # number of the first draw; another one makes an independent estimate
 ) -> Callable:            # x -> (B,), for the attacks
     "Mean of a random objective over `draws` numbered draws (Athalye et al. 2018, section 4.2), one graph at a time. Raises ValueError for fewer than one draw."
-    if draws < 1: raise ValueError(f"draws must be at least 1; got {draws!r}")
+    check_counts(draws=draws)
     numbers = range(first, first + draws)
     def mean(x):
         if not (torch.is_grad_enabled() and x.requires_grad): return sum(check_loss(loss_fn(x, i), x) for i in numbers)/draws
