@@ -197,7 +197,7 @@ def uniform_noise(
     shape = (draws, *x.shape[1:])
     if generator is None:
         rows = x.detach().cpu().contiguous()
-        seeds = [zlib.crc32(r.numpy().tobytes()) for r in rows]
+        seeds = [zlib.crc32(r.view(torch.uint8).numpy().tobytes()) for r in rows]
         u = torch.stack([torch.rand(shape, generator=torch.Generator().manual_seed(s)) for s in seeds])
     elif generator.device.type != "cpu": raise ValueError(f"generator must be on the CPU, so that every device draws the same; it is on {generator.device}")
     else: u = torch.rand((len(x), *shape), generator=generator)

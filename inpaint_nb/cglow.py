@@ -11,6 +11,8 @@ __all__ = ['FILL', 'PRESETS', 'check_pictures', 'masked_input', 'ResidualBlock',
 # %% ../nbs/11_cglow.ipynb #2c302fb0
 import math
 import warnings
+from copy import deepcopy
+from numbers import Real
 
 import torch
 import torch.nn as nn
@@ -276,6 +278,7 @@ class ConditionalDensity(nn.Module):
 
     def condition(self, x: Tensor) -> list:
         "Everything that depends on the picture alone, once for any number of samples."
+        if self.mask.dtype not in (torch.float32, torch.float64): raise ValueError(f"the model is {self.mask.dtype}, in which no density can be computed: use model.float()")
         if x.dtype != self.mask.dtype: raise ValueError(f"x is {x.dtype}, the model {self.mask.dtype}: use x.to({self.mask.dtype})")
         if x.shape[1:] != (3, self.size, self.size): raise ValueError(f"x must be (B, 3, {self.size}, {self.size}); got {tuple(x.shape)}")
         if self.preset == "released": return self.flow.prepare([x]*len(self.flow.levels))
@@ -348,7 +351,8 @@ class ConditionalGlow(ConditionalDensity):
     ) -> Tensor:                     # (B, M, 3, h, w), as the flow gives them: not clipped, not checked
         "M samples of the hole of each picture, the condition computed once for all M."
         check_pictures(x, "x")
-        if samples < 1 or not 0 <= temperature < math.inf: raise ValueError(f"samples must be at least 1 and temperature 0 or more; got {samples}, {temperature}")
+        check_counts(samples=samples, chunk=chunk); check_counts(0, first=first or 0)
+        if not isinstance(temperature, Real) or not 0 <= temperature < math.inf: raise ValueError(f"temperature must be a finite number of at least 0; got {temperature!r}")
         parts = []
         for i in range(0, len(x), chunk):
             part = x[i:i+chunk]
@@ -375,7 +379,8 @@ class ConditionalGlow(ConditionalDensity):
         if mask_box(mask) != (self.margin, self.margin, self.hole, self.hole):
             raise ValueError(f"this model fills the central {self.hole}x{self.hole} hole of {self.size}x{self.size} pictures; the mask's hole is {mask_box(mask)} (top, left, height, width)")
         x = masked_input(images, mask)
-        draws = self.sample(x.to(self.mask.dtype), samples, temperature, seed, first)
+        model = self if self.mask.dtype in (torch.float32, torch.float64) else deepcopy(self).float()     # densities need more than half precision
+        draws = model.sample(x.to(model.mask), samples, temperature, seed, first)
         fill = torch.where(draws.isfinite().any(1), mean_of_samples(draws), torch.nan)      # no sample, no fill
         return composite(F.pad(fill, (self.margin,)*4).to(x), x, mask)
 

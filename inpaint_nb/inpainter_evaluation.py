@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from .cglow import check_pictures
-from .core import Results
+from .core import Results, check_counts
 from .figures import mean_std, write_csv
 from .inpainter import Inpainter, evaluating
 from .inpainter_training import DUEL, build
@@ -59,7 +59,7 @@ def score_fills(
     """Fill the hole of every picture and score it as composite and in the hole alone. Raises ValueError for images outside [0, 1], for masks that are
     neither one for each picture nor one for all, and where a fill is no picture."""
     check_pictures(images)
-    if chunk < 1: raise ValueError(f"chunk must be at least 1 picture; got {chunk}")
+    check_counts(chunk=chunk)
     parts, masks = [], check_mask(masks, images)
     for x, m in zip(images.split(chunk), masks.split(chunk)):
         filled = fill(x, m)
