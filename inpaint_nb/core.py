@@ -315,19 +315,34 @@ def _unwritten(
     reason = getattr(error, "strerror", None) or str(error)
     if number == errno.ENOENT: reason = "nothing was written to the path that atomic_write gave"
     kept = "the file that was there before is kept" if path.is_file() else "nothing is left there"
-    return OSError(number, f"{path} could not be written ({reason}); {kept}. Make room there, or choose another place, and run again")
+    told = OSError(number, f"{path} could not be written ({reason}); {kept}. Make room there, or choose another place, and run again")
+    told.told = True
+    return told
 
 # %% ../nbs/00_core.ipynb #2648e796
+def _in_the_way(
+    path: Path,             # a file to be written
+) -> OSError | None:        # what stands in its place: a folder, or a file where a folder has to be
+    "The error of a path that cannot be a file as things are, saying what has to be moved away."
+    wall = next((p for p in path.parents if p.exists() and not p.is_dir()), None)
+    if not wall and not path.is_dir(): return None
+    what = f"{wall} is a file, not a folder" if wall else "it is a folder"
+    told = OSError(errno.ENOTDIR if wall else errno.EISDIR, f"{path} could not be written: {what}; move it away, or choose another place")
+    told.told = True
+    return told
+
+# %% ../nbs/00_core.ipynb #faae08b8
 def _of_writing(
     error: Exception,   # raised while the file was being made
     files: Iterable,    # the paths concerned
 ) -> bool:              # whether it says that these could not be written
     "Whether `error` is about the writing of these files. torch and safetensors have errors of their own for a full disk."
+    if getattr(error, "told", False): return False                       # by an inner atomic_write
     if isinstance(error, OSError): return error.filename is None or Path(error.filename) in files
     if type(error) is RuntimeError: return any(words in str(error) for words in ("inline_container", "writ"))
     return type(error).__module__.startswith("safetensors")
 
-# %% ../nbs/00_core.ipynb #faae08b8
+# %% ../nbs/00_core.ipynb #b057f9bd
 @contextmanager
 def atomic_write(
     path: Path | str,      # the file to create or replace; its directory is made if it is missing
@@ -335,6 +350,7 @@ def atomic_write(
     """Write to the path given: on success it takes the place of `path` in one step, on an error it is removed. The file gets the mode
     that `umask` says. Raises FileNotFoundError if nothing was written, and OSError saying the path, the reason and what was kept."""
     path = Path(path)
+    if wall := _in_the_way(path): raise wall
     partial = path.with_name(f".{path.stem}.{uuid.uuid4().hex[:12]}-{_host()}-{os.getpid()}.partial{path.suffix}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -4,12 +4,12 @@
 
 # %% auto #0
 __all__ = ['FACES_VERSION', 'FACE_CHUNK', 'SKIN', 'HAIR', 'IRIS', 'CLOTH', 'FACE_RANGES', 'FACE_NOISE', 'BROKEN', 'ADVICE',
-           'IMAGE_SUFFIXES', 'SIDE_SUFFIXES', 'SPLITS', 'PHOTOGRAPHS', 'REGIONS', 'PLACES_FOLDERS', 'SOURCES',
-           'face_parameters', 'draw_faces', 'synthetic_faces', 'to_rgb', 'BrokenImage', 'decode_image', 'Files',
-           'ImageSet', 'ImageSource', 'seeded_split', 'image_source', 'augment']
+           'IMAGE_SUFFIXES', 'SIDE_SUFFIXES', 'SIDE_NAMES', 'SPLITS', 'PHOTOGRAPHS', 'REGIONS', 'PLACES_FOLDERS',
+           'SOURCES', 'face_parameters', 'draw_faces', 'synthetic_faces', 'to_rgb', 'BrokenImage', 'decode_image',
+           'Files', 'ImageSet', 'ImageSource', 'seeded_split', 'image_source', 'augment']
 
 # %% ../nbs/01_data.ipynb #2c42a619
-import functools, hashlib, io, math, os, re, stat, struct, threading, warnings, zipfile, zlib
+import functools, hashlib, io, math, numbers, os, posixpath, re, stat, struct, threading, unicodedata, warnings, zipfile, zlib
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path, PurePosixPath
@@ -18,7 +18,7 @@ from types import SimpleNamespace
 import numpy as np
 import torch
 import torch.nn.functional as F
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
 from .core import _indices, _whole
@@ -488,8 +488,9 @@ def _deep(im):
         a = np.round(a.astype(np.float64)*255)
     else:
         if top > 65535: raise ValueError(f"32-bit pixels up to {top:g}, where 16 bits were expected")
-        if 0 < top <= 255:
-            raise ValueError(f"16-bit pixels up to {top:g} of 65535, which is black: if these are 8-bit values, save the file with 8 bits")
+        if 0 < top < 4096:
+            raise ValueError(f"16-bit pixels up to {top:g} of 65535, which is nearly black: if these are "
+                             "8-bit values, or 10 or 12 bits, scale them to the whole range")
         a = (a.astype(np.uint32) + 128)//257
     return Image.fromarray(a.astype(np.uint8)).convert("RGB")
 
@@ -510,6 +511,14 @@ BROKEN = (OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, Type
 # %% ../nbs/01_data.ipynb #133035dc
 class BrokenImage(ValueError):
     "A file that cannot be read as a picture; the message names it."
+
+# %% ../nbs/01_data.ipynb #9071bf7a
+def _why(
+    error: Exception,   # one of `BROKEN`
+) -> str:               # for the message that names the file
+    "The reason why a file could not be read, in a few words."
+    if isinstance(error, UnidentifiedImageError): return "its content is no picture of a known format"
+    return f"{type(error).__name__}: {getattr(error, 'strerror', None) or error}"
 
 # %% ../nbs/01_data.ipynb #3cfae027
 def _draft(im, size):
@@ -555,7 +564,7 @@ def decode_image(
         inner = tuple(v - o for v, o in zip(box, outer[:2]*2))
         if im.size != (size, size): im = im.resize((size, size), Image.Resampling.LANCZOS, box=inner, reducing_gap=3.0)
         return np.array(im).transpose(2, 0, 1)
-    except BROKEN as e: raise BrokenImage(f"{name} is not a readable image ({type(e).__name__}: {e}); repair or remove it, or pass broken='skip'") from e
+    except BROKEN as e: raise BrokenImage(f"{name} is not a readable image ({_why(e)}); repair or remove it, or pass broken='skip'") from e
 
 # %% ../nbs/01_data.ipynb #12fdc531
 _MOST = 1 << 28   # bytes of one file
@@ -563,30 +572,39 @@ _MOST = 1 << 28   # bytes of one file
 def _hidden(name): return any(part.startswith(".") or part == "__MACOSX" for part in PurePosixPath(name).parts)
 
 # %% ../nbs/01_data.ipynb #31a3e9de
-def _walk(root, notes):
-    "Names and sizes of the regular files below `root`; a linked folder after all that is really there, and each folder once."
+def _walk(root, notes, again):
+    """Names and sizes of the regular files below `root`; a linked folder after all that is really there, and each
+    folder once: `again` gets {link: where it was read first, or None where it lies above}."""
     key = lambda path: (lambda s: (s.st_dev, s.st_ino))(os.stat(path))
-    seen, here, linked, special, again = {key(p) for p in root.resolve().parents}, [""], [], [], []
+    seen, here, linked, special = {key(p): None for p in root.resolve().parents}, [""], [], []
     while here or linked:
         at = here.pop() if here else linked.pop(linked.index(min(linked)))
-        if key(root/at) in seen: again.append(at); continue
-        seen.add(key(root/at))
+        if key(root/at) in seen: again[at] = seen[key(root/at)]; continue
+        seen[key(root/at)] = at
         try: entries = sorted(os.scandir(root/at), key=lambda e: e.name)
         except OSError as e:
             raise OSError(e.errno, f"the folder {root/at} cannot be listed ({e.strerror}); make it readable or move it away") from e
         for e in entries:
             name = f"{at}/{e.name}" if at else e.name
             if _hidden(e.name): continue
-            if e.is_dir(): (linked if e.is_symlink() else here).append(name); continue
             try: mode, size = (lambda s: (s.st_mode, s.st_size))(e.stat())
-            except OSError: mode, size = stat.S_IFREG, -1                 # a link that leads nowhere: an error when it is read
-            if stat.S_ISREG(mode): yield name, size
+            except OSError: mode, size = stat.S_IFREG, -1   # a link that leads nowhere, or to itself: an error when it is read
+            if stat.S_ISDIR(mode): (linked if e.is_symlink() else here).append(name)
+            elif stat.S_ISREG(mode): yield name, size
             else: special.append(name)
     for found, what in ((again, "links to folders that are read already, or lie above, not followed"),
                         (special, "pipes, devices or sockets passed over")):
         if found: notes.append(f"{len(found)} {what}: {', '.join(sorted(found)[:5])}")
 
 # %% ../nbs/01_data.ipynb #e4f601d2
+def _text(where, read, size):
+    "What `read()` returns, as text. Raises ValueError naming `where` for more than 256 MiB, or what is not UTF-8."
+    if size > _MOST: raise ValueError(f"{where} has {size >> 20} MiB, more than the {_MOST >> 20} of a list: is it one?")
+    try: return read().decode("utf-8-sig")
+    except UnicodeDecodeError as e: raise ValueError(f"{where} cannot be read as text ({e}); save it as UTF-8") from e
+    except BROKEN as e: raise ValueError(f"{where} cannot be read ({_why(e)}); repair or remove it") from e
+
+# %% ../nbs/01_data.ipynb #782851ea
 class Files:
     "The files of a folder or of a zip, read in place, by their path inside it. Raises FileNotFoundError, or ValueError for another kind of file."
     def __init__(self,
@@ -595,7 +613,7 @@ class Files:
     ):
         if not isinstance(root, (str, os.PathLike)):
             raise ValueError(f"root must be the path of a folder or zip, as text; got {root!r}")
-        self.root, self.notes = Path(root).expanduser(), []
+        self.root, self.notes, self.again = Path(root).expanduser(), [], {}
         if not self.root.exists(): raise FileNotFoundError(f"no folder or zip at {self.root.absolute()}. {advice}".strip())
         self.zipped = self.root.is_file()
         if not self.root.is_dir() and not (self.zipped and zipfile.is_zipfile(self.root)):
@@ -609,7 +627,7 @@ class Files:
             raise ValueError(f"{self.root} holds {len(twice)} names twice, first {twice[0]}: which one is meant? Pack it anew")
 
     def _list(self):
-        if not self.zipped: return ((n, (size,)) for n, size in _walk(self.root, self.notes))
+        if not self.zipped: return ((n, (size,)) for n, size in _walk(self.root, self.notes, self.again))
         try: members = self._zip().infolist()
         except BROKEN as e: raise ValueError(f"{self.root} cannot be read as a zip ({e}); get or pack it again") from e
         return ((i.filename, (i.file_size, i.CRC)) for i in members if not i.is_dir() and not _hidden(i.filename))
@@ -626,7 +644,7 @@ class Files:
         "The bytes of a file. Raises ValueError where there are too many, and what `zipfile` and `open` raise."
         size = self.stamps[name][0] if self.zipped else (self.root/name).stat().st_size
         if size > _MOST:
-            raise ValueError(f"{size >> 20} MiB unpacked, more than the {_MOST >> 20} that are read; reduce it or remove it")
+            raise ValueError(f"it has {size >> 20} MiB, more than the {_MOST >> 20} that are read")
         if not self.zipped: return (self.root/name).read_bytes()
         with self._zip().open(name) as f:          # never more than is declared: the rest would show as a wrong checksum
             bounded = f._compress_type in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
@@ -636,9 +654,7 @@ class Files:
 
     def text(self, name):
         "A text file. Raises ValueError naming the file where it cannot be read as UTF-8."
-        try: return self.read(name).decode("utf-8-sig")
-        except BROKEN as e:
-            raise ValueError(f"{self.where(name)} cannot be read as text ({type(e).__name__}: {e}); save it as UTF-8") from e
+        return _text(self.where(name), lambda: self.read(name), self.stamps[name][0])
 
     def contents(self, names):
         "(name, (size, CRC-32)) of each file: what tells one version from another. A folder's files are read for it, in threads."
@@ -748,7 +764,7 @@ class _Decode:
     def one(self, i):
         where = self.files.where(self.names[i])
         try: blob = self.files.read(self.names[i])
-        except BROKEN as e: return BrokenImage(f"{where} cannot be read ({type(e).__name__}: {e})")
+        except BROKEN as e: return BrokenImage(f"{where} cannot be read ({_why(e)}); repair or remove it, or pass broken='skip'")
         try: return decode_image(blob, self.size, self.crop, where)
         except BrokenImage as e: return e
     def __call__(self, positions):
@@ -806,7 +822,8 @@ ADVICE = {
 
 # %% ../nbs/01_data.ipynb #35e3f9a9
 IMAGE_SUFFIXES = {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm", ".pbm", ".pnm", ".jp2", ".tga", ".avif"}
-SIDE_SUFFIXES = {".txt", ".md", ".csv", ".tsv", ".json", ".xml", ".html", ".yml", ".yaml", ".pdf", ".py", ".mat", ".npy", ".db", ".ini", ".zip", ".tar", ".gz", ".tgz", ".7z"}
+SIDE_SUFFIXES = {".txt", ".md", ".csv", ".tsv", ".json", ".xml", ".html", ".yml", ".yaml", ".pdf", ".py", ".mat", ".npy", ".npz", ".log", ".rst", ".db", ".ini", ".zip", ".tar", ".gz", ".tgz", ".7z"}
+SIDE_NAMES = {"README", "LICENSE", "LICENCE", "COPYING", "NOTICE", "AUTHORS", "CHANGELOG", "VERSION", "MD5SUMS", "SHA256SUMS"}
 SPLITS = ("train", "val", "test")
 
 # %% ../nbs/01_data.ipynb #908a17aa
@@ -816,7 +833,7 @@ def _images(files, broken):
     for n in files.stamps:
         suffix = PurePosixPath(n).suffix.lower()
         if suffix in IMAGE_SUFFIXES: names.append(n)
-        elif suffix not in SIDE_SUFFIXES: odd.append(n)
+        elif suffix not in SIDE_SUFFIXES and PurePosixPath(n).name.upper() not in SIDE_NAMES: odd.append(n)
     if odd and broken == "error": raise BrokenImage(f"{files.root} holds {len(odd)} files that are not images by their names, first {odd[0]}; remove them or pass broken='skip'")
     return names, files.notes + ([f"{len(odd)} files skipped, not images by their names: {', '.join(odd[:5])}"] if odd else [])
 
@@ -825,7 +842,7 @@ def _lists(files, deepest=1):
     "`{split: name of its list}`, those nearest to the top, `deepest` folders down at most. Raises ValueError where two are equally near."
     out = {}
     for s in SPLITS:
-        found = [n for n in files.stamps if PurePosixPath(n).name == f"{s}.txt" and n.count("/") <= deepest]
+        found = [n for n in files.stamps if PurePosixPath(n).name.lower() == f"{s}.txt" and n.count("/") <= deepest]
         near = [n for n in found if n.count("/") == min(m.count("/") for m in found)]
         if len(near) > 1:
             raise ValueError(f"{files.root} holds {len(near)} lists called {s}.txt ({', '.join(near[:3])}): "
@@ -834,46 +851,76 @@ def _lists(files, deepest=1):
     return out
 
 # %% ../nbs/01_data.ipynb #54f4eb7d
-_SPLIT_WORDS = dict(train="train", training="train", val="val", valid="val", validation="val", test="test", testing="test")
+_SPLIT_WORDS = dict(train="train", training="train", val="val", valid="val", validation="val", dev="val", eval="val",
+                    test="test", testing="test")
 
 def _split_of(name):
-    "The split that one of the first two folders of a path is called after; None where there is none."
-    return next((_SPLIT_WORDS[p.lower()] for p in PurePosixPath(name).parts[:-1][:2] if p.lower() in _SPLIT_WORDS), None)
+    "The split that a folder of a path is called after, at any depth; None where there is none. Raises ValueError where there are two."
+    parts = [re.sub(r"[_-]?(images?|imgs?|set|\d+)$", "", p.lower()) for p in name.split("/")[:-1]]
+    found = list(dict.fromkeys(_SPLIT_WORDS[p] for p in parts if p in _SPLIT_WORDS))
+    if len(found) > 1:
+        raise ValueError(f"{name} lies in folders of two splits, {' and '.join(found)}: rename one of them, or give lists")
+    return found[0] if found else None
 
-# %% ../nbs/01_data.ipynb #fc87ae2c
+# %% ../nbs/01_data.ipynb #c00a1534
+def _homes(files, images):
+    "`{image: split of its folder, or None}`. Raises ValueError for a link whose folder is read in another split, or in none."
+    for link, first in files.again.items():
+        a, b = (first is not None and _split_of(f"{first}/-")), _split_of(f"{link}/-")
+        if b and a != b:
+            raise ValueError(f"{files.root/link} leads to a folder that is read as {files.root/(first or '..')} as well, "
+                             f"so its images are not in {b} alone; take one of the two away")
+    return {n: _split_of(n) for n in images}
+
+# %% ../nbs/01_data.ipynb #d4949aba
 def _listed(files, images, list_name):
     """The images named in a list file, by path or by bare name.
     Raises FileNotFoundError for an unknown name, ValueError for a double or ambiguous one."""
-    base = {}
-    for n in images: base.setdefault(PurePosixPath(n).name, []).append(n)
-    known, home, out = set(images), PurePosixPath(list_name).parent, []
+    nfc, base, known, home, out = functools.partial(unicodedata.normalize, "NFC"), {}, {}, PurePosixPath(list_name).parent, []
+    for n in images:                                   # macOS writes an accent apart from its letter: compared in one form
+        known.setdefault(nfc(n), []).append(n)
+        base.setdefault(nfc(PurePosixPath(n).name), []).append(n)
     for line in files.text(list_name).splitlines():
-        n = line.strip().replace("\\", "/").removeprefix("./")
+        n = nfc(line.strip().replace("\\", "/").removeprefix("./"))
         if not n or n.startswith("#"): continue
-        near = str(home/n)
-        hits = [n] if n in known else [near] if near in known else [m for m in base.get(PurePosixPath(n).name, []) if m.endswith("/" + n)]
+        hits = known.get(n) or known.get(nfc(str(home/n))) or [m for m in base.get(PurePosixPath(n).name, []) if nfc(m).endswith("/" + n)]
         said = f"{list_name} names {n!r}, of which {files.root} holds"
-        if not hits: raise FileNotFoundError(f"{said} none: add the file or strike the line")
+        if not hits:
+            stem = PurePosixPath(n).stem.lower()
+            close = next((m for m in images if nfc(PurePosixPath(m).stem).lower() == stem), None)
+            raise FileNotFoundError(f"{said} none: " + (
+                f"is {close} meant? Write it just so (folder, case, ending, nothing after it)" if close else "add the file or strike the line"))
         if len(hits) > 1: raise ValueError(f"{said} {len(hits)}: {hits[:3]}; put the folder in front")
         out.append(hits[0])
     if twice := [n for n, count in Counter(out).items() if count > 1]:
         raise ValueError(f"{list_name} names {len(twice)} images twice, first {twice[0]}")
     return out
 
-# %% ../nbs/01_data.ipynb #c00a1534
+# %% ../nbs/01_data.ipynb #76b58b7d
 def _folder_split(files, images, seed):
     "The split of a plain folder and notes on it: its own lists, else folders called train, val and test, else a seeded split."
     if not images: raise FileNotFoundError(f"{files.root} holds no image file ({', '.join(sorted(IMAGE_SUFFIXES))})")
-    lists, homes = _lists(files), {n: _split_of(n) for n in images}
-    if not lists and not any(homes.values()): return seeded_split(images, seed), [f"split 80/10/10 with seed {seed}"]
-    if lists: split, by = {s: _listed(files, images, lists[s]) if s in lists else [] for s in SPLITS}, "list"
-    else: split, by = {s: [n for n in images if homes[n] == s] for s in SPLITS}, "folder"
+    shared = posixpath.commonpath([str(PurePosixPath("/", n).parent) for n in images])       # folders around all images do not count
+    lists, by = _lists(files, 1 + len(PurePosixPath(shared).parts[1:])), "list"
+    if lists: split = {s: _listed(files, images, lists[s]) if s in lists else [] for s in SPLITS}
+    else:
+        homes, by = _homes(files, images), "folder"
+        split, rest = {s: [n for n in images if homes[n] == s] for s in SPLITS}, [n for n in images if not homes[n]]
+        if rest and split["train"] and not split["val"] and not split["test"]:
+            raise ValueError(f"{files.root} holds a folder for train, none for val or test, and {len(rest)} images elsewhere, "
+                             f"first {rest[0]}: which are they? Rename the folders, or give lists train.txt, val.txt, test.txt")
+        if rest and not split["train"]:
+            named = sum(map(len, split.values()))
+            notes = [f"{named} images in folders called val or test are taken as the others are: there is no train"] if named else []
+            return seeded_split(images, seed), notes + [f"split 80/10/10 with seed {seed}"]
     for a, b in (("train", "val"), ("train", "test"), ("val", "test")):
         both = set(split[a]) & set(split[b])
         if both: raise ValueError(f"{len(both)} images are in both {a}.txt and {b}.txt of {files.root}, first {min(both)}")
     empty, rest = [s for s in SPLITS if not split[s]], len(images) - sum(map(len, split.values()))
     notes = [f"split by {by}s"] + [f"no {by} for {s}, which is empty" for s in empty]
-    return split, notes + ([f"{rest} images are in no {by} and left out"] if rest else [])
+    if not rest: return split, notes
+    used = {n for s in SPLITS for n in split[s]}
+    return split, notes + [f"{rest} images are in no {by} and left out, first {next(n for n in images if n not in used)}"]
 
 # %% ../nbs/01_data.ipynb #b19635a5
 def _content(files, split, size, crop_name, broken):
@@ -984,12 +1031,6 @@ def _partition(text, where):
             raise ValueError(f"line {number + 1} of {where} is no name with 0, 1 or 2: {line!r}; get the list anew")
     return {name: SPLITS[int(p)] for name, p in part.items()}
 
-# %% ../nbs/01_data.ipynb #6f08cfb5
-def _text(path):
-    "A text file beside the pictures. Raises ValueError naming it where it is not UTF-8."
-    try: return path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as e: raise ValueError(f"{path} cannot be read as text ({e}); save it as UTF-8") from e
-
 # %% ../nbs/01_data.ipynb #de08e362
 def _celeba_box(w, h, side):
     "Central square of `side` pixels in a frame 178 wide, scaled where the frame is another."
@@ -1008,7 +1049,7 @@ def _celeba(root, size, seed, broken, crop):
         images, notes = _images(files, broken)
     if not images: raise FileNotFoundError(f"{at} holds neither img_align_celeba/ nor img_align_celeba.zip. {ADVICE['celeba']}")
     around = [d/n for d in (at.absolute().parent, at.absolute().parent/"Eval", at.absolute().parent.parent) for n in want]
-    if table is None: table = next((_text(p) for p in around if p.is_file()), None)
+    if table is None: table = next((_text(p, p.read_bytes, p.stat().st_size) for p in around if p.is_file()), None)
     if table is None: raise FileNotFoundError(f"{want[0]} is neither in {at} nor beside it ({', '.join(str(p) for p in around[:4:2])}). {ADVICE['celeba']}")
     have, split, absent = _by_name(images), {s: [] for s in SPLITS}, 0
     for name, part in _partition(table, want[0]).items():
@@ -1034,7 +1075,8 @@ def _celeba_hq(root, size, seed, broken, crop):
     if not images: raise FileNotFoundError(f"{files.root} holds no image. {ADVICE['celeba-hq']}")
     name = "CelebA-HQ-to-CelebA-mapping.txt"
     beside = [d/name for d in (files.root.absolute().parent, files.root.absolute().parent.parent)]
-    text = next((files.text(n) for n in files.stamps if PurePosixPath(n).name == name), None) or next((_text(p) for p in beside if p.is_file()), None)
+    text = next((files.text(n) for n in files.stamps if PurePosixPath(n).name == name), None)
+    text = text or next((_text(p, p.read_bytes, p.stat().st_size) for p in beside if p.is_file()), None)
     if text is None:
         split, more = _folder_split(files, images, seed)
         notes = notes + [f"{name} not found", *more]
@@ -1065,7 +1107,7 @@ def _places_split(files, images, seed):
         if len(names) > 1: raise ValueError(f"{files.root} holds {len(names)} lists of {s} images ({', '.join(names)}): keep one")
     lists, homes = {s: names[0] for s, names in found.items() if names}, {}
     for n in images:
-        home = next(((s, i) for i, p in enumerate(n.split("/")[:-1][:2]) for s in SPLITS if p in PLACES_FOLDERS[s]), None)
+        home = next(((s, i) for i, p in enumerate(n.split("/")[:-1]) for s in SPLITS if p in PLACES_FOLDERS[s]), None)
         if home: homes[n] = home
     for s in SPLITS:
         at = {n: i for n, (home, i) in homes.items() if home == s}           # path -> at which depth its split's folder stands
@@ -1081,7 +1123,7 @@ def _places_split(files, images, seed):
         if len(split[s]) < len(at): notes.append(f"{len(at) - len(split[s])} {s} images are not in {lists[s]} and left out")
     if any(split.values()) and len(homes) < len(images):
         notes.append(f"{len(images) - len(homes)} images are in no folder of Places2 and left out")
-    if not any(split.values()): return None, notes
+    if not any(split.values()) or (not split["train"] and len(homes) < len(images)): return None, notes
     if not split["test"] and len(split["val"]) > 1:
         half = torch.randperm(len(split["val"]), generator=torch.Generator().manual_seed(seed)).tolist()
         val = sorted(split["val"])
@@ -1173,10 +1215,14 @@ def augment(
     Raises ValueError for a wrong shape or type, a bad amount, or no generator."""
     if images.ndim != 4 or images.shape[1] != 3: raise ValueError(f"images must be (B, 3, H, W); got {tuple(images.shape)}")
     if not images.is_floating_point(): raise ValueError(f"images must be floats in [0, 1]; got {images.dtype}: divide bytes by 255")
+    if not ((images >= 0) & (images <= 1)).all():
+        raise ValueError(f"images must lie in [0, 1]; these run from {images.min().item():g} to {images.max().item():g}: "
+                         "scale [-1, 1] with (x + 1)/2, and [0, 255] with x/255")
     if not isinstance(generator, torch.Generator):
         raise ValueError(f"pass a torch.Generator, so that the run can be repeated; got {generator!r}")
     amounts = dict(flip=flip, shift=shift, zoom=zoom, rotate=rotate, brightness=brightness, contrast=contrast, saturation=saturation, gamma=gamma)
-    low = [k for k, v in amounts.items() if not 0 <= v < math.inf or (k == "flip" and v > 1)]
+    fits = lambda k, v: isinstance(v, numbers.Real) and 0 <= v < math.inf and not (k == "flip" and v > 1)
+    low = [k for k, v in amounts.items() if not fits(k, v)]
     if low: raise ValueError(f"amounts must be numbers that are not negative, nor flip above 1; check {', '.join(low)}")
     x = images.clone()
     if flip:

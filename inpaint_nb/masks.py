@@ -18,7 +18,7 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 from .core import _indices, _whole
-from .data import BROKEN, IMAGE_SUFFIXES, SPLITS, Files, _central_box, _listed, _lists, _split_of
+from .data import BROKEN, IMAGE_SUFFIXES, SPLITS, Files, _central_box, _homes, _listed, _lists, _why
 
 # %% ../nbs/02_masks.ipynb #651bbf58
 def _height_width(
@@ -234,10 +234,13 @@ def freeform_mask(
     """Strokes of a wide brush, other ones for each sample, in the manner of the free-form masks of gated convolution
     (Yu et al. 2019, Algorithm 1). Raises ValueError for an unknown preset, or a brush or step that is no rising pair of shares."""
     if preset not in (None, "official"): raise ValueError(f"preset must be None or 'official'; got {preset!r}")
-    if preset and (brush, step) != ((.05, .16), (.05, .30)):
+    for name, pair in (("brush", brush), ("step", step)):
+        try: good = (lambda low, high: 0 < low <= high <= 1)(*pair)
+        except TypeError: good = False                                     # one number, three, or text
+        if not good:
+            raise ValueError(f"{name} must be a pair 0 < low <= high <= 1, in shares of the shorter side; got {pair!r}")
+    if preset and (*brush, *step) != (.05, .16, .05, .30):
         raise ValueError("the official preset has a brush and steps of its own: leave out brush and step")
-    for name, (low, high) in (("brush", brush), ("step", step)):
-        if not 0 < low <= high <= 1: raise ValueError(f"{name} must be a pair 0 < low <= high <= 1, in shares of the shorter side; got {(low, high)}")
     H, W = _height_width(size)
     side, batch = min(H, W), _whole(batch, "batch", 0)
     n, pieces = (85, _official_strokes) if preset else (MAX_STROKES*(5 + 2*MAX_VERTICES) + 1, partial(_strokes, brush=brush, step=step))
@@ -256,11 +259,11 @@ def _mask_files(
     if split not in (*SPLITS, None): raise ValueError(f"split must be one of {', '.join(SPLITS)} or None; got {split!r}")
     files = Files(path, "Masks are read from a folder or a zip.")
     pictures = [f for f in files.stamps if PurePosixPath(f).suffix.lower() in IMAGE_SUFFIXES]
-    pictures = [f for f in pictures if "masks" in f.split("/")[:-1]] or pictures
+    pictures = [f for f in pictures if "masks" in f.lower().split("/")[:-1]] or pictures
     if not pictures: raise FileNotFoundError(f"no mask pictures (*.png) in {files.root}")
     if split is None: return files, sorted(pictures, key=lambda f: (f.rsplit("/", 1)[-1], f))
     if at := _lists(files, 9).get(split): return files, _listed(files, pictures, at)
-    inside = [f for f in pictures if _split_of(f) == split]
+    inside = [f for f, home in _homes(files, pictures).items() if home == split]
     if not inside: raise FileNotFoundError(f"{files.root} holds no {split}.txt and no folder {split}: use split=None for all its masks")
     return files, inside
 
@@ -318,7 +321,7 @@ def _read_mask(
     ties to the hole. Raises ValueError naming the file and the reason."""
     try:
         im = Image.open(io.BytesIO(data)); im.load()
-    except BROKEN as e: raise ValueError(f"{name} is not a readable picture ({type(e).__name__}: {e}); repair or remove it") from e
+    except BROKEN as e: raise ValueError(f"{name} is not a readable picture ({_why(e)}); repair or remove it") from e
     try: hole = _white(_grey(im)) != invert
     except ValueError as e: raise ValueError(f"{name} cannot be read as a mask: {e}") from e
     if size is None: return hole
@@ -345,15 +348,16 @@ def irregular_masks(
     masks, bad = [], []
     for n in names:
         try: data = files.read(n)
-        except BROKEN as e: raise ValueError(f"{files.where(n)} cannot be read ({type(e).__name__}: {e}); repair or remove it") from e
+        except BROKEN as e: raise ValueError(f"{files.where(n)} cannot be read ({_why(e)}); repair or remove it") from e
         mask = _read_mask(data, files.where(n), size, invert)
         if mask.any() and not mask.all(): masks.append(mask)
         else: bad.append(n)
     if bad and degenerate == "error":
         raise ValueError(f"{len(bad)} of {len(names)} masks have no hole or are all hole"
-                         f"{'' if size is None else f' at {size[0]}x{size[1]}'}, the first is {bad[0]}; degenerate='skip' leaves them out")
+                         f"{'' if size is None else f' at {size[0]}x{size[1]}'}, the first is {files.where(bad[0])}; degenerate='skip' leaves them out")
     if bad: warnings.warn(f"left out {len(bad)} of {len(names)} masks that have no hole or are all hole", stacklevel=2)
-    if not masks: raise ValueError(f"no usable mask in {path}")
+    if not names: raise ValueError(f"indices={indices!r} asks for no mask of {path}; None reads all")
+    if not masks: raise ValueError(f"all {len(bad)} masks asked for in {path} have no hole or are all hole, first {files.where(bad[0])}")
     if len({m.shape for m in masks}) > 1: raise ValueError(f"the masks of {path} differ in size: give size=")
     masks = torch.from_numpy(np.stack(masks)).float()[:, None]
     if _looks_inverted(masks, .7): warnings.warn(f"{files.root}: {_INVERTED}", stacklevel=2)
