@@ -159,11 +159,13 @@ def _function_words(f: types.FunctionType, tell: Callable) -> str:
 
 # %% ../nbs/04_training.ipynb #03298b2a
 def _class_words(cls: type, tell: Callable) -> str:
-    "Name of a class; where it cannot be imported by that, the code of its methods, and its bases."
+    "Name of a class; where it cannot be imported by that, its methods, numbers and bases."
     name = f"{cls.__module__}.{cls.__qualname__}"
     if cls.__module__ != "__main__" and "<" not in cls.__qualname__: return name
     own = {name: f for name, f in reversed(_methods(cls)) if name in vars(cls)}        # the class itself comes first there
-    return name + tell({name: f"{_code(f.__code__)} {tell(f)}" for name, f in sorted(own.items())} | {"bases": cls.__bases__})
+    number = lambda name, v: isinstance(v, (int, float, tuple)) and _stays(v) and name[:2] != "__" and name not in _changing(cls)
+    own |= {name: v for name, v in vars(cls).items() if number(name, v)}
+    return name + tell(dict(sorted(own.items())) | {"bases": cls.__bases__})
 
 # %% ../nbs/04_training.ipynb #fbfb540a
 def _network_words(net: nn.Module, tell: Callable) -> str:
@@ -529,7 +531,7 @@ def train(
     seed: int = 0,                    # fixes the images, augmentation and noise of every step
     augment: Callable | None = None,  # (batch, generator) -> batch
     precision: str = "auto",          # "auto": bfloat16 autocast where the hardware multiplies it; "float32": off
-    checkpoint: Path | str | None = None,   # where to save, and to resume from if it exists
+    checkpoint: Path | str | None = None,   # where to save, and to resume from if it exists; refused for other settings, loss, augmentation, architecture or pictures (16 are looked at, and all files of an ImageSet)
     save_every: int = 200,            # steps between checkpoints
     log_every: int = 50,              # steps between rows of the log
     monitor: Callable | None = None,  # (averaged model, step) -> dict of numbers
