@@ -19,9 +19,9 @@ from torch import Tensor
 
 from .attacks import fgsm, frozen, pgd
 from .cglow import ConditionalGlow, dequantized, likelihood_loss, masked_input, mean_of_samples
-from .core import seeded
+from .core import check_counts, seeded
 from .data import ImageSource, augment
-from .training import check_options, joined_logs, train, train_or_load, watched_images
+from .training import check_options, joined_logs, python_numbers, train, train_or_load, watched_images
 
 # %% ../nbs/13_adversarial_training.ipynb #72d87bd4
 TARGETS = ("sample", "mean", "zero", "truth")
@@ -40,8 +40,7 @@ def attack_target(
     """The y' of an attack, frozen for its duration.
     Raises ValueError for an unknown target, and for a mean of no samples."""
     if target not in TARGETS: raise ValueError(f"unknown attack target {target!r}; known: {', '.join(TARGETS)}")
-    if type(samples) is not int or samples < 1:
-        raise ValueError(f"samples must be a whole number of at least 1; got {samples!r}")
+    check_counts(samples=samples)
     if target == "truth": return truth.detach()
     m, t = dict(sample=(1, 1.), mean=(samples, 1.), zero=(1, 0.))[target]
     return mean_of_samples(model.sample(x, m, t, seed=f"attack {seed}", first=first))
@@ -78,13 +77,13 @@ def adversarial_loss(
     """Adversarial training in situ (adversarial paper, section 4): the attacked input replaces the clean one, the training target stays the truth.
     Raises ValueError for unknown targets or attacks, for an `eps` outside [0, 1] or an `adv_frac` outside (0, 1],
     and for PGD without steps."""
-    if isinstance(targets, str): targets = (targets,)
+    targets = (targets,) if isinstance(targets, str) else tuple(targets)
+    eps, adv_frac, pgd_steps = python_numbers((eps, adv_frac, pgd_steps))
     if not (isinstance(eps, (int, float)) and 0 <= eps <= 1): raise ValueError(f"eps must lie in [0, 1]; got {eps!r}. For 8 steps of 255 write 8/255")
     unknown = set(targets) - set(TARGETS)
     if unknown or not targets: raise ValueError(f"unknown attack targets {sorted(unknown)}; known: {', '.join(TARGETS)}")
     if attack not in ("fgsm", "fgsm_random_start", "pgd"): raise ValueError(f"unknown attack {attack!r}; known: fgsm, fgsm_random_start, pgd")
-    if type(pgd_steps) is not int or pgd_steps < 1:
-        raise ValueError(f"pgd_steps must be a whole number of at least 1; got {pgd_steps!r}")
+    check_counts(pgd_steps=pgd_steps)
     if not (isinstance(adv_frac, (int, float)) and 0 < adv_frac <= 1):
         raise ValueError(f"adv_frac must lie in (0, 1]; got {adv_frac}")
 
@@ -120,6 +119,7 @@ def overfitting_monitor(
     if not len(images) or target not in TARGETS:
         raise ValueError(f"watch one picture or more under one of the targets {', '.join(TARGETS)}; "
                          f"got {len(images)} and {target!r}")
+    eps, steps, jump = python_numbers((eps, steps, jump))
     if not (0 <= eps <= 1 and type(steps) is int and steps >= 1 and 0 <= jump < math.inf):
         raise ValueError(f"eps lies in [0, 1], steps is 1 or more, jump 0 dB or more; got {eps!r}, {steps!r}, {jump!r}")
     smallest = math.inf
@@ -167,10 +167,11 @@ class Recipe:
     def config(self) -> dict:
         "All of it, fit for JSON and for a hash; the images by their fingerprint."
         revision = ConditionalGlow.revisions.get(self.network.get("preset"), 1)
-        return dict(data=self.source.name, fingerprint=self.source.fingerprint, network=self.network, steps=self.steps, adversarial=self.adversarial,
+        config = dict(data=self.source.name, fingerprint=self.source.fingerprint, network=self.network, steps=self.steps, adversarial=self.adversarial,
                     start=self.start.config() if self.start else None, options=self.options, augmentation=self.augmentation, seed=self.seed,
                     **({"watched": self.watched} if self.adversarial is not None and self.watched < 64 else {}),    # decides which weights are kept
                     **({"revisions": dict(network=revision)} if revision > 1 else {}))
+        return python_numbers(config)
 
     def monitor(self) -> Callable:
         """Validation bits/dim for regular training, the overfitting monitor for robust training.

@@ -19,12 +19,12 @@ from torch import Tensor
 from torch.nn.utils.parametrizations import spectral_norm
 from torch.optim.swa_utils import update_bn
 
-from .core import seeded
+from .core import check_counts, seeded
 from .data import ImageSource, augment
 from .flows import at_least_float32
 from .gan import critic_loss, current_weights, frozen, generator_loss, start_dcgan
 from .inpainter import evaluating, signed, unsigned
-from .training import Critic, check_options, keyed_generator, train, train_or_load, watched_images
+from .training import Critic, check_options, keyed_generator, python_numbers, train, train_or_load, watched_images
 
 # %% ../nbs/35_dcgan.ipynb #9d8c4344
 def stage_widths(
@@ -32,6 +32,7 @@ def stage_widths(
     width: int,   # channels at half the resolution
 ) -> list[int]:   # channels at size/2, size/4, ..., 4
     "Channels of each stage, doubled at each halving, three times at most. Raises ValueError for another size, or no channel."
+    size, width = python_numbers((size, width))
     if type(size) is not int or size < 16 or size & (size - 1): raise ValueError(f"size must be a power of 2 and at least 16; got {size!r}")
     if type(width) is not int or width < 1:
         raise ValueError(f"width must be a whole number of at least 1; got {width!r}")
@@ -49,7 +50,7 @@ class DCGANGenerator(nn.Module):
         kernel: int = 5,     # side of the transposed convolutions' kernels
     ):
         super().__init__()
-        if bad := {k: v for k, v in dict(latent=latent, kernel=kernel).items() if type(v) is not int or v < 1}:
+        if bad := {k: v for k, v in python_numbers(dict(latent=latent, kernel=kernel)).items() if type(v) is not int or v < 1}:
             raise ValueError(f"latent and kernel must be whole numbers of at least 1; got {bad}")
         self.latent, self.size, widths = latent, size, stage_widths(size, width)[::-1]
         self.project = nn.Linear(latent, widths[0]*16, bias=False)
@@ -91,8 +92,7 @@ class DCGANDiscriminator(nn.Module):
     ):
         super().__init__()
         if norm not in NORMS: raise ValueError(f"norm must be one of {', '.join(NORMS)}; got {norm!r}")
-        if type(kernel) is not int or kernel < 1:
-            raise ValueError(f"kernel must be a whole number of at least 1; got {kernel!r}")
+        check_counts(kernel=kernel)
         self.size, self.normalises_batches, widths = size, norm == "batch", stage_widths(size, width)
         stages = []
         for a, b in zip([3, *widths], widths):
@@ -295,8 +295,9 @@ class DCGANRecipe:
 
     def config(self) -> dict:
         "All that decides the weights file, fit for JSON and for a hash; the images by their fingerprint."
-        return dict(data=self.source.name, fingerprint=self.source.fingerprint, size=self.source.size, width=self.width, latent=self.latent, kernel=self.kernel, norm=self.norm,
+        config = dict(data=self.source.name, fingerprint=self.source.fingerprint, size=self.source.size, width=self.width, latent=self.latent, kernel=self.kernel, norm=self.norm,
                     smooth=self.smooth, steps=self.steps, options=DCGAN_OPTIONS | self.options, augmentation=self.augmentation, snapshots=self.snapshots, seed=self.seed)
+        return python_numbers(config)
 
     def build(self) -> DCGANPlayers:
         "Both players, untrained."

@@ -124,9 +124,11 @@ class Inpainter(nn.Module):
         raise NotImplementedError
 
     def trained_on(self, config: dict) -> None:
-        "Note how far the holes of a training reached, from its `config` (see the .json beside the weights): `inpaint` warns, once, of one that reaches half again as far."
-        size, kinds = config.get("size"), set(config.get("masks", ()))
-        seen = [center_mask(size, size//2)]*("centre" in kinds) + [freeform_mask(size, batch=100)]*("free" in kinds) if size else []
+        """Note how far the holes of a training reached, from its `config` (see the .json beside the weights): `inpaint` warns, once, of one that reaches half again as far.
+        A size or masks that cannot be read count as unknown."""
+        size, kinds = config.get("size"), config.get("masks")
+        known = type(size) is int and 8 <= size <= 4096 and isinstance(kinds, (list, tuple))
+        seen = [center_mask(size, size//2)]*("centre" in kinds) + [freeform_mask(size, batch=100)]*("free" in kinds) if known else []
         self.trained_hole, self.warned_of_hole = max(map(hole_reach, seen), default=None), False
 
     def check_hole(self, mask: Tensor) -> None:

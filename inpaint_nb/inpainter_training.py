@@ -21,7 +21,7 @@ from torch import Tensor
 
 from .context_encoder import ContextEncoder
 from .contextual_network import ContextualAttentionNet
-from .core import seeded
+from .core import check_counts, seeded
 from .damgan import DAMGAN
 from .data import ImageSource, augment
 from .gan import REVISIONS, GanObjective, discriminator
@@ -32,7 +32,7 @@ from .masks import FREEFORM_VERSION, center_mask, freeform_mask
 from .metrics import psnr, sharpness
 from .parallel_network import ParallelNet
 from .partial_unet import PartialConvUNet
-from .training import Critic, check_options, check_writable, joined_logs, load_weights, save_weights, train, train_or_load, watched_images
+from .training import Critic, check_options, check_writable, joined_logs, load_weights, python_numbers, save_weights, train, train_or_load, watched_images
 
 # %% ../nbs/33_inpainter_training.ipynb #21c54880
 NETWORKS = dict(context_encoder=ContextEncoder, contextual_attention=ContextualAttentionNet, partial=PartialConvUNet, gated=GatedConvNet, damgan=DAMGAN,
@@ -70,7 +70,7 @@ def training_masks(
     kinds: tuple = MASKS,          # drawn from with equal chances
 ) -> Tensor:                       # (n, 1, size, size), 1 = hole
     "A random mask for each picture of a batch. Raises ValueError for an unknown kind, and for no masks."
-    if type(n) is not int or n < 1: raise ValueError(f"n must be a whole number of at least 1; got {n!r}")
+    check_counts(n=n)
     if isinstance(kinds, str) or not kinds or set(kinds) - set(MASKS):
         raise ValueError(f"masks must be some of {', '.join(MASKS)}; got {kinds!r}")
     free = freeform_mask(size, batch=n, generator=generator) if "free" in kinds else None
@@ -109,8 +109,7 @@ def validation_monitor(
 ) -> Callable:               # (model, step) -> dict of numbers, for `train`
     """Mean PSNR and sharpness of composites, by kind of mask.
     Raises ValueError for no pictures, an unknown kind or an empty chunk."""
-    if type(chunk) is not int or chunk < 1:
-        raise ValueError(f"chunk must be a whole number of at least 1; got {chunk!r}")
+    check_counts(chunk=chunk)
     fixed = {kind: training_masks(len(images), images.shape[-1], torch.Generator().manual_seed(1), (kind,)) for kind in kinds}
 
     def monitor(model, step):
@@ -203,7 +202,7 @@ class InpainterRecipe:
     def duel(self, net: Inpainter) -> dict | None:
         "The adversarial settings: the paper's, changed by `adversarial`; None where there is no critic."
         if self.adversarial is None or not (net.adversarial or self.adversarial): return None
-        return DUEL | (net.adversarial or {}) | self.adversarial
+        return python_numbers(DUEL | (net.adversarial or {}) | self.adversarial)
 
     best = None    # name in the monitor's numbers by which the weights are chosen; None: the last ones
 
@@ -215,9 +214,10 @@ class InpainterRecipe:
 
     def config(self) -> dict:
         "All of it, fit for JSON and for a hash; the images by their fingerprint."
-        return dict(data=self.source.name, fingerprint=self.source.fingerprint, size=self.source.size, network=self.network, arguments=self.arguments, steps=self.steps,
+        config = dict(data=self.source.name, fingerprint=self.source.fingerprint, size=self.source.size, network=self.network, arguments=self.arguments, steps=self.steps,
                     adversarial=self.adversarial, masks=list(self.masks), start=self.start.config() if self.start else None, options=self.options,
                     augmentation=self.augmentation, seed=self.seed, **({"strokes": FREEFORM_VERSION} if FREEFORM_VERSION > 1 else {}), **({"revisions": self.revisions} if self.revisions else {}))
+        return python_numbers(config)
 
     def critic(self, net: Inpainter) -> nn.Module | None:
         "A new critic for `net`, on its device; None where there is none."
@@ -275,7 +275,7 @@ def paper_recipe(
     "The training behind a row of the tables, with the losses of the row's paper. Raises ValueError for an unknown row, and for a weight where there is no critic."
     if row not in ROWS: raise ValueError(f"unknown row {row!r}; known: {', '.join(ROWS)}")
     sizes = dict(steps=steps, width=width, critic=critic, levels=levels, bottleneck=bottleneck)
-    if bad := {k: v for k, v in sizes.items() if type(v) is not int or v < 1}:
+    if bad := {k: v for k, v in python_numbers(sizes).items() if type(v) is not int or v < 1}:
         raise ValueError(f"steps, width, critic, levels and bottleneck must be whole numbers of at least 1; got {bad}")
     make = lambda network, adversarial, **arguments: InpainterRecipe(source, network, arguments, steps, adversarial, **settings)
     if weight is not None and row in ("partial", "l2", "glcic, no critic", "glcic, as run"): raise ValueError(f"{row} is trained without a critic: no weight can be given")

@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['keyed_generator', 'batch_indices', 'learning_rate', 'CheckpointMismatch', 'load_checkpoint', 'check_writable',
            'save_checkpoint', 'update_average', 'NonFiniteLoss', 'optimiser_step', 'report_progress', 'Critic', 'Run',
-           'interrupts_wait', 'check_settings', 'train', 'check_options', 'watched_images', 'joined_logs',
-           'save_weights', 'load_weights', 'train_or_load']
+           'interrupts_wait', 'python_numbers', 'check_settings', 'train', 'check_options', 'watched_images',
+           'joined_logs', 'save_weights', 'load_weights', 'train_or_load']
 
 # %% ../nbs/04_training.ipynb #813be148
 import dis
@@ -17,6 +17,7 @@ import inspect
 import json
 import math
 import operator
+import random
 import shutil
 import signal
 import sys
@@ -26,11 +27,11 @@ import time
 import types
 import zipfile
 from collections.abc import Callable, Mapping
-from contextlib import contextmanager
-from copy import deepcopy
-from dataclasses import dataclass
+from contextlib import contextmanager, suppress
+from copy import copy, deepcopy
+from dataclasses import dataclass, is_dataclass, replace
 from functools import lru_cache, partial
-from pathlib import Path
+from pathlib import Path, PurePath
 
 import numpy as np
 import safetensors.torch
@@ -38,7 +39,7 @@ import torch
 import torch.nn as nn
 from torch import Tensor
 
-from .core import atomic_write, autocast_dtype, check_json, config_hash
+from .core import atomic_write, autocast_dtype, check_json, config_hash, seeded
 from .data import augment as change_images
 
 # %% ../nbs/04_training.ipynb #3045ee4e
@@ -97,55 +98,126 @@ def _code(code: types.CodeType) -> str:
     return hashlib.sha256(repr(parts(code)).encode()).hexdigest()[:12]
 
 # %% ../nbs/04_training.ipynb #5e8c0212
+@lru_cache(maxsize=4096)
+def _named(code: types.CodeType, *operations: str) -> frozenset:
+    "Names that these operations have in a function and in the functions and comprehensions inside it."
+    inner = (k for k in code.co_consts if isinstance(k, types.CodeType))
+    own = {i.argval for i in dis.get_instructions(code) if i.opname in operations}
+    return frozenset(own.union(*(_named(k, *operations) for k in inner)))
+
+# %% ../nbs/04_training.ipynb #9876c145
+_PLAIN = (bool, int, float, complex, str, bytes, PurePath, enum.Enum, np.generic, torch.dtype, torch.device, type(None))
+
+def _stays(value) -> bool:
+    "Whether `value` is a setting and no memory."
+    if isinstance(value, (tuple, frozenset)): return all(map(_stays, value))
+    return isinstance(value, (*_PLAIN, types.ModuleType)) or callable(value) or is_dataclass(value)
+
+# %% ../nbs/04_training.ipynb #5bf8156f
+@lru_cache(maxsize=512)
+def _methods(cls: type) -> tuple:
+    "(name, function) of all methods and properties of a class and of its bases."
+    found = [(name, getattr(m, "__func__", None) or getattr(m, "fget", None) or m) for c in cls.__mro__ for name, m in vars(c).items()]
+    return tuple((name, f) for name, f in found if isinstance(f, types.FunctionType))
+
+# %% ../nbs/04_training.ipynb #8ad7a062
+@lru_cache(maxsize=512)
+def _changing(cls: type) -> frozenset:
+    "Names of the attributes that methods assign to, apart from those that make the object."
+    makers = ("__init__", "__post_init__", "__new__", "__setstate__")
+    return frozenset().union(*(_named(f.__code__, "STORE_ATTR") for name, f in _methods(cls) if name not in makers))
+
+# %% ../nbs/04_training.ipynb #1f0dc791
+def _settings(value, called: str | None = None) -> dict:
+    "The attributes of an object that are settings; where a method's name is given, those that its call reads."
+    read = more = {called}
+    while called and more:
+        loads = (_named(f.__code__, "LOAD_ATTR", "LOAD_METHOD", "LOAD_SUPER_ATTR") for name, f in _methods(type(value)) if name in more)
+        more = set().union(*loads) - read
+        read = read | more
+    kept = lambda name, v: name not in _changing(type(value)) and (not called or name in read) and _stays(v)
+    return {name: v for name, v in sorted(getattr(value, "__dict__", {}).items()) if kept(name, v)}
+
+# %% ../nbs/04_training.ipynb #4b87abde
 def _function_words(f: types.FunctionType, tell: Callable) -> str:
-    "Name, defaults and closure of a function; where it cannot be imported, its code and the constants and functions in that."
+    "Name, defaults and closure of a function; where it cannot be imported by its name, its code and the constants and functions in that."
     words = {f"default {i}": v for i, v in enumerate(f.__defaults__ or ())} | (f.__kwdefaults__ or {})
     for name, cell in zip(f.__code__.co_freevars, f.__closure__ or ()):
         try: words[name] = cell.cell_contents
         except ValueError: pass                             # defined further down
-    if f.__module__ != "__main__" and "<lambda>" not in f.__qualname__:
-        return f"{f.__module__}.{f.__qualname__}{tell(words) if words else ''}"
-    used = {i.argval for i in dis.get_instructions(f.__code__) if i.opname == "LOAD_GLOBAL"}
-    fixed = (bool, int, float, str, tuple, partial, types.FunctionType)
-    words |= {name: f.__globals__[name] for name in sorted(used & f.__globals__.keys()) if isinstance(f.__globals__[name], fixed)}
-    return f"{f.__qualname__} {_code(f.__code__)}{tell(words) if words else ''}"
+    told = f"{f.__module__}.{f.__qualname__}"
+    if f.__module__ == "__main__" or "<" in f.__qualname__:
+        told, here = f"{f.__qualname__} {_code(f.__code__)}", list(f.__globals__.items())
+        beside = [g.__code__ for _, g in here if isinstance(g, types.FunctionType) and g.__globals__ is f.__globals__]
+        changing = _named(f.__code__, "STORE_GLOBAL", "STORE_DEREF").union(*(_named(c, "STORE_GLOBAL") for c in beside))
+        fixed, used = (bool, int, float, tuple, partial, types.FunctionType), _named(f.__code__, "LOAD_GLOBAL", "LOAD_NAME")
+        own = lambda v: isinstance(v, fixed) or isinstance(v, type) and v.__module__ == "__main__"
+        words |= {name: v for name, v in sorted(here, key=lambda item: item[0]) if name in used and own(v)}
+        words = {name: v for name, v in words.items() if name not in changing}
+    words = {name: v for name, v in words.items() if _stays(v)}
+    return told + (tell(words) if words else "")
 
-# %% ../nbs/04_training.ipynb #9876c145
+# %% ../nbs/04_training.ipynb #03298b2a
+def _class_words(cls: type, tell: Callable) -> str:
+    "Name of a class; where it cannot be imported by that, its methods, numbers and bases."
+    name = f"{cls.__module__}.{cls.__qualname__}"
+    if cls.__module__ != "__main__" and "<" not in cls.__qualname__: return name
+    own = {name: f for name, f in reversed(_methods(cls)) if name in vars(cls)}        # the class itself comes first there
+    number = lambda name, v: isinstance(v, (int, float, tuple)) and _stays(v) and name[:2] != "__" and name not in _changing(cls)
+    own |= {name: v for name, v in vars(cls).items() if number(name, v)}
+    return name + tell(dict(sorted(own.items())) | {"bases": cls.__bases__})
+
+# %% ../nbs/04_training.ipynb #fbfb540a
 def _network_words(net: nn.Module, tell: Callable) -> str:
-    "Classes, plain settings and shapes, without the weights."
-    plain = (bool, int, float, str, list, tuple, dict, types.FunctionType, partial, type(None))
-    told = lambda name, v: name[0] != "_" and name != "training" and isinstance(v, plain)
-    settings = lambda m: {name: v for name, v in sorted(vars(m).items()) if told(name, v)}
-    parts = [f"{name} {type(m).__name__}{tell(settings(m))}" for name, m in net.named_modules()]
+    "Classes, settings and shapes, without the weights; of buffers that are not saved with them, the mean size."
+    plain = (*_PLAIN, tuple, types.FunctionType, types.BuiltinFunctionType, partial, type)
+    settings = lambda m: {name: v for name, v in _settings(m).items() if isinstance(v, plain) or is_dataclass(v)}
+    parts = [f"{name} {tell(type(m))}{tell(settings(m))}" for name, m in net.named_modules()]
     values = [*net.named_parameters(), *net.named_buffers()]
-    return ", ".join(parts + [f"{name} {tuple(v.shape)} {v.dtype} {v.requires_grad}" for name, v in values]).strip()
+    unsaved = [(f"{name}.{b}", m._buffers[b]) for name, m in net.named_modules()
+               for b in sorted(m._non_persistent_buffers_set - _changing(type(m))) if m._buffers.get(b) is not None]
+    means = [f"{name} {value.detach().abs().double().mean().item():.3g}" for name, value in unsaved]
+    return ", ".join(parts + [f"{name} {tuple(v.shape)} {v.dtype} {v.requires_grad}" for name, v in values] + means).strip()
 
-# %% ../nbs/04_training.ipynb #5bf8156f
+# %% ../nbs/04_training.ipynb #9a7607d3
 def _words(value, seen: dict | None = None) -> str:
     "`value` in words that are the same in every process."
-    plain = (bool, int, float, complex, str, bytes, Path, enum.Enum, np.generic, torch.dtype, torch.device, type(None))
-    if isinstance(value, plain): return repr(value)
-    if isinstance(value, type): return f"{value.__module__}.{value.__qualname__}"
+    if isinstance(value, _PLAIN): return repr(value)
     if isinstance(value, types.ModuleType): return value.__name__
     if isinstance(value, (Tensor, np.ndarray)):
         raw = value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy() if isinstance(value, Tensor) else value.tobytes()
         return f"{value.dtype} {tuple(value.shape)} {hashlib.sha256(raw).hexdigest()[:16]}"
     seen = {} if seen is None else seen
+    if id(value) in seen: return f"the {type(value).__name__} above"
+    seen[id(value)] = value
     tell = lambda v: _words(v, seen)
+    if isinstance(value, (Mapping, list, tuple, set, frozenset)):
+        words = _container_words(value, tell)
+        del seen[id(value)]                                 # equal ones may be one object or two
+        return words
+    if isinstance(value, partial):
+        return tell(value.func) + tell({f"argument {i}": v for i, v in enumerate(value.args)} | dict(sorted(value.keywords.items())))
+    if isinstance(value, type): return _class_words(value, tell)
+    if isinstance(value, types.FunctionType): return _function_words(value, tell)
+    if isinstance(value, nn.Module): return _network_words(value, tell)
+    if isinstance(value, types.MethodType): return f"{tell(value.__func__)} of {_owner_words(value, tell)}"
+    if hasattr(value, "__qualname__"): return f"{value.__module__}.{value.__qualname__}"
+    return tell(type(value)) + tell(_settings(value, "__call__" if callable(value) else None))
+
+# %% ../nbs/04_training.ipynb #bf646c3e
+def _container_words(value, tell: Callable) -> str:
+    "What is in a dict, list, tuple or set."
     name = lambda k: k if isinstance(k, str) else tell(k)
     if isinstance(value, Mapping): return f"({', '.join(f'{name(k)}={tell(v)}' for k, v in value.items())})"
     if isinstance(value, (list, tuple)): return f"[{', '.join(map(tell, value))}]"
-    if isinstance(value, (set, frozenset)): return f"{{{', '.join(sorted(map(tell, value)))}}}"
-    if isinstance(value, partial):
-        return tell(value.func) + tell({f"argument {i}": v for i, v in enumerate(value.args)} | dict(sorted(value.keywords.items())))
-    if id(value) in seen: return f"the {type(value).__name__} above"
-    seen[id(value)] = value
-    if isinstance(value, types.FunctionType): return _function_words(value, tell)
-    if isinstance(value, nn.Module): return _network_words(value, tell)
-    if isinstance(value, types.MethodType): return f"{tell(value.__self__)}.{value.__func__.__name__}"
-    if hasattr(value, "__qualname__"): return f"{value.__module__}.{value.__qualname__}"
-    inside = {k: v for k, v in sorted(getattr(value, "__dict__", {}).items()) if k[0] != "_"}
-    return f"{type(value).__qualname__}{tell(inside)}"
+    return f"{{{', '.join(sorted(map(tell, value)))}}}"
+
+# %% ../nbs/04_training.ipynb #cccbba4f
+def _owner_words(method: types.MethodType, tell: Callable) -> str:
+    "The object that a method belongs to: of one with attributes those that the call reads."
+    owner = method.__self__
+    if isinstance(owner, (type, nn.Module, types.FunctionType)) or not hasattr(owner, "__dict__"): return tell(owner)
+    return tell(type(owner)) + tell(_settings(owner, method.__func__.__name__))
 
 # %% ../nbs/04_training.ipynb #88efd472
 def _fingerprint(
@@ -157,8 +229,19 @@ def _fingerprint(
 
 # %% ../nbs/04_training.ipynb #89aecdc9
 def _pictures_mark(images) -> str:
-    "Hash of 16 pictures of a set, spread evenly."
-    return _words(images.batch(torch.linspace(0, len(images) - 1, min(16, len(images))).round().long()))
+    "Hash of 16 pictures of a set, spread evenly, if they are the same at every look, and of all files where it has them."
+    own = (torch.Generator, np.random.Generator, np.random.RandomState, random.Random)
+    twin = copy(images)
+    for name, v in list(getattr(twin, "__dict__", {}).items()):
+        if isinstance(v, own): setattr(twin, name, deepcopy(v))
+    where = torch.linspace(0, len(images) - 1, min(16, len(images))).round().long()
+    looks = []
+    for seed in range(2):
+        with seeded(seed): looks.append(_words(twin.batch(where)))
+    mark = looks[0] if looks[0] == looks[1] else "pictures that differ at every look"
+    files = getattr(getattr(getattr(images, "_cache", None), "load", None), "files", None)
+    if not hasattr(files, "contents"): return mark
+    return f"{mark}, files {hashlib.sha256(repr(files.contents(images._names)).encode()).hexdigest()[:16]}"
 
 # %% ../nbs/04_training.ipynb #0a7853b9
 class CheckpointMismatch(ValueError):
@@ -204,6 +287,12 @@ def check_writable(
                       f"or choose another folder", str(path)) from error
 
 # %% ../nbs/04_training.ipynb #1c8cbf33
+def _system_error(error: BaseException) -> OSError | None:
+    "What the system said at the bottom of a chain of errors; None where it said nothing."
+    below = error.__cause__ if isinstance(error, OSError) else error.__cause__ or error.__context__      # torch hides it
+    return (_system_error(below) if below else None) or (error if isinstance(error, OSError) else None)
+
+# %% ../nbs/04_training.ipynb #cf1896c4
 def save_checkpoint(
     path: Path | str,   # replaced in one step
     state: dict,        # tensors, numbers, strings, and lists and dicts of them
@@ -215,9 +304,7 @@ def save_checkpoint(
         with atomic_write(path) as new, open(new, "wb") as file:
             torch.save(state | {"settings": json.dumps(settings)}, file)
     except (OSError, RuntimeError) as error:
-        reason = error
-        while reason and not isinstance(reason, OSError): reason = reason.__context__     # torch hides the system's error
-        if reason is None: raise
+        if (reason := _system_error(error)) is None: raise
         older = Path(path).exists()
         kept = "the checkpoint before it is kept, and a new run goes on from there" if older else "there was none before it"
         try: kept += f"; {shutil.disk_usage(Path(path).parent).free >> 20} MiB are free"
@@ -279,8 +366,8 @@ def _lost(step: int, loss: float, norm: float, checkpoint) -> str:
     return f"step {step}: loss {loss}, gradient norm {norm}; {good}. Check the images for NaN; else a lower learning rate or a longer warm-up usually helps"
 
 # %% ../nbs/04_training.ipynb #2167fce9
-def _check_pictures(batch, numbers: Tensor, step: int, when: str = "") -> None:
-    "Raises ValueError for what is no batch of finite floating-point pictures in [0, 1], naming the pictures."
+def _check_pictures(batch, numbers: Tensor, step: int, when: str = "", margin: float = 1e-4) -> None:
+    "Raises ValueError for what is no batch of finite floating-point pictures in [0, 1], `margin` to either side, naming the pictures."
     place = f"step {step}{when}: "
     if not isinstance(batch, Tensor) or not batch.numel():
         raise ValueError(f"{place}a batch must be a tensor (B, 3, H, W), not empty; "
@@ -289,8 +376,8 @@ def _check_pictures(batch, numbers: Tensor, step: int, when: str = "") -> None:
         raise ValueError(f"{place}the pictures are {batch.dtype}, not floating-point numbers in [0, 1]: "
                          f"divide bytes by 255")
     low, high = (v.item() for v in batch.aminmax())
-    if -1e-4 <= low and high <= 1 + 1e-4: return
-    outside = ~((batch >= -1e-4) & (batch <= 1 + 1e-4)).flatten(1).all(1).cpu()
+    if -margin <= low and high <= 1 + margin: return
+    outside = ~((batch >= -margin) & (batch <= 1 + margin)).flatten(1).all(1).cpu()
     which = numbers[outside].tolist() if len(numbers) == len(batch) else outside.nonzero()[:, 0].tolist()
     hint = ("some values are not finite: look at these pictures" if not batch.isfinite().all() else
             "divide by 255" if high > 2 else "(x + 1)/2 turns [-1, 1] into [0, 1]" if low < -.5 else "clamp them")
@@ -368,11 +455,11 @@ class Run:
 # %% ../nbs/04_training.ipynb #522ddd0f
 @contextmanager
 def interrupts_wait():   # yields a list: empty until somebody interrupts
-    """Inside, the first SIGINT or SIGTERM is only noted; SIGTERM is sent again at the end.
+    """Inside, the first SIGINT and every SIGTERM is only noted; SIGTERM is sent again at the end.
     Outside the main thread, where signals cannot be caught, nothing changes."""
     asked, before = [], {}
     def note(number, frame):
-        if asked: raise KeyboardInterrupt
+        if number == signal.SIGINT and number in asked: raise KeyboardInterrupt
         asked.append(number)
     if threading.current_thread() is threading.main_thread():
         before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
@@ -387,8 +474,18 @@ def interrupts_wait():   # yields a list: empty until somebody interrupts
 def _is_number(value) -> bool: return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 # %% ../nbs/04_training.ipynb #49afdf2a
+def python_numbers(
+    value,     # a number, or dicts, lists and tuples of them; anything else stays as it is
+):             # the same, NumPy's numbers as Python's
+    "For settings that are to be compared, or written as JSON."
+    if isinstance(value, np.generic): return value.item()
+    if type(value) is dict: return {k: python_numbers(v) for k, v in value.items()}
+    return type(value)(map(python_numbers, value)) if type(value) in (list, tuple) else value
+
+# %% ../nbs/04_training.ipynb #8d1cd044
 def _check_numbers(s: dict) -> None:
     "Raises ValueError, naming the value, for those settings of a training or a recipe in `s` that cannot be meant."
+    s = python_numbers(s)
     counts = ("steps", "batch_size", "save_every", "log_every", "monitor_every", "n_images", "watched", "snapshots", "latent", "width")
     wanted = dict.fromkeys(counts, (lambda v: type(v) is int and v >= 1, "a whole number of at least 1"))
     pair = lambda v: isinstance(v, (list, tuple)) and len(v) == 2 and all(_is_number(b) and 0 <= b < 1 for b in v)
@@ -434,7 +531,7 @@ def train(
     seed: int = 0,                    # fixes the images, augmentation and noise of every step
     augment: Callable | None = None,  # (batch, generator) -> batch
     precision: str = "auto",          # "auto": bfloat16 autocast where the hardware multiplies it; "float32": off
-    checkpoint: Path | str | None = None,   # where to save, and to resume from if it exists
+    checkpoint: Path | str | None = None,   # where to save, and to resume from if it exists; refused for other settings, loss, augmentation, architecture or pictures (16 are looked at, and all files of an ImageSet)
     save_every: int = 200,            # steps between checkpoints
     log_every: int = 50,              # steps between rows of the log
     monitor: Callable | None = None,  # (averaged model, step) -> dict of numbers
@@ -447,11 +544,15 @@ def train(
     if not (hasattr(images, "batch") and hasattr(images, "__len__")):
         raise ValueError(f"images must have a length and .batch(indices), as an ImageSet has; "
                          f"got {type(images).__name__}")
+    steps, batch_size, lr, betas, warmup, decay, clip, ema, seed, save_every, log_every, monitor_every = python_numbers(
+        (steps, batch_size, lr, betas, warmup, decay, clip, ema, seed, save_every, log_every, monitor_every))
+    if critic: critic = replace(critic, lr=python_numbers(critic.lr), steps=python_numbers(critic.steps))
     settings = dict(steps=steps, batch_size=batch_size, lr=lr, betas=list(betas), warmup=warmup, decay=decay, clip=clip, ema=ema, seed=seed,
                     precision=precision, n_images=len(images), best=best, monitor_every=monitor_every,
                     **({"critic": dict(lr=critic.lr, steps=critic.steps, **({"alone": True} if critic.alone else {}), parameters=sum(p.numel() for p in critic.net.parameters()))} if critic else {}))
     check_settings(model, settings | dict(save_every=save_every, log_every=log_every), monitor, critic)
-    device, began = next(model.parameters()).device, time.time()
+    weight, began = next(model.parameters()), time.time()
+    device = weight.device
     half = autocast_dtype(device) if precision == "auto" else None
     autocast = lambda: torch.autocast(device.type, half, enabled=half is not None)
     model.train(not (critic and critic.alone))
@@ -474,9 +575,9 @@ def train(
             numbers = batch_indices(len(images), batch_size, seed, run.step)
             batch = images.batch(numbers)
             _check_pictures(batch, numbers, run.step)
-            if augment: _check_pictures(batch := augment(batch, generator), numbers, run.step, " after augmentation")
+            if augment: _check_pictures(batch := augment(batch, generator), numbers, run.step, " after augmentation", margin=.5)
             rate = learning_rate(run.step, steps, lr, warmup, decay)
-            loss, norm = run.advance(loss_fn, batch.to(device), generator, autocast, clip, rate)
+            loss, norm = run.advance(loss_fn, batch.to(weight), generator, autocast, clip, rate)
             if not math.isfinite(norm): raise NonFiniteLoss(_lost(run.step, loss, norm, checkpoint))
             update_average(run.average, model, run.step, ema)
             run.losses.append(loss); run.step += 1
@@ -489,9 +590,11 @@ def train(
             if checkpoint and (stop or end or run.step % save_every == 0):
                 run.seconds, since = run.seconds + time.perf_counter() - since, time.perf_counter()
                 save_checkpoint(checkpoint, run.state(), settings)
-            if stop and not end:
-                raise KeyboardInterrupt(f"stopped after step {run.step}; "
-                                        f"run again to go on from {checkpoint}" if checkpoint else "stopped; nothing was saved")
+            if stop:
+                said = (f"stopped after step {run.step}; run again to go on from {checkpoint}" if checkpoint else
+                        "stopped; nothing was saved")
+                if signal.SIGTERM in asked: print("\n"*sys.stderr.isatty() + said, file=sys.stderr, flush=True)
+                if not end: raise KeyboardInterrupt(said)
     if checkpoint: _sweep(Path(checkpoint).parent, Path(checkpoint).stem, began)
     model.load_state_dict(run.best["weights"] if run.best else run.average.state_dict())
     model.eval()
@@ -552,14 +655,25 @@ def save_weights(
                                      f"or that float16 cannot hold")
     blob = safetensors.torch.save(state)
     record = json.dumps(about | {"sha256": hashlib.sha256(blob).hexdigest()}, indent=1) + "\n"
+    about_path = Path(path).with_suffix(".json")
+    older = about_path.read_bytes() if about_path.is_file() else None
     try:
-        with atomic_write(path) as weights, atomic_write(Path(path).with_suffix(".json")) as beside:
+        with atomic_write(path) as weights, atomic_write(about_path) as beside:
             weights.write_bytes(blob); beside.write_text(record)      # the record moves first: where there are weights there is one
     except OSError as error:
-        raise OSError(error.errno, f"the weights could not be written ({error.strerror or error}): "
+        with suppress(OSError): _put_back(about_path, record, older)
+        reason = _system_error(error)
+        raise OSError(reason.errno, f"the weights could not be written ({reason.strerror or reason}): "
                       f"free some space, or choose another folder", str(path)) from error
 
 # %% ../nbs/04_training.ipynb #d81b4855
+def _put_back(path: Path, new: str, older: bytes | None) -> None:
+    "Where `path` holds the `new` text: what it held before."
+    if not path.is_file() or path.read_text() != new: return
+    if older is None: path.unlink(); return
+    with atomic_write(path) as again: again.write_bytes(older)
+
+# %% ../nbs/04_training.ipynb #70c6b2b0
 def load_weights(
     path: Path | str,    # written by `save_weights`
     model: nn.Module,    # of the same shape; changed in place, in eval mode afterwards
@@ -571,8 +685,11 @@ def load_weights(
     anew = "fetch both files again, or delete both to train anew"
     try: blob = path.read_bytes(); state = safetensors.torch.load(blob)
     except Exception as error: raise ValueError(f"{path} is damaged, or no safetensors file ({error}); fetch it again, or delete it to train anew") from error
-    try: record = dict(json.loads(about.read_text())) if about.exists() else {}
-    except (OSError, ValueError, TypeError) as error:
+    try:
+        record = json.loads(about.read_text()) if about.exists() else {}
+        wrong = "it is no dict" if not isinstance(record, dict) else "its config is no dict" if not isinstance(record.get("config", {}), dict) else ""
+        if wrong or not isinstance(record.get("sha256", ""), str): raise ValueError(wrong or f"its sha256 is {record['sha256']!r}")
+    except (OSError, ValueError) as error:
         raise ValueError(f"{about} is damaged, or no record of weights ({error}); {anew}") from error
     if (noted := record.pop("sha256", None)) and noted != hashlib.sha256(blob).hexdigest():
         raise ValueError(f"{path} is damaged, or {about.name} is the record of other weights (it notes the "
@@ -586,8 +703,9 @@ def load_weights(
     for name, value in state.items():
         if value.is_floating_point() != wanted[name].is_floating_point():
             raise ValueError(f"{path} holds {name} as {value.dtype}, where {wanted[name].dtype} is wanted; {anew}")
+        state[name] = value = value.to(wanted[name].dtype)
         if value.is_floating_point() and not value.isfinite().all():
-            raise ValueError(f"{path} holds values of {name} that are not finite; {anew}")
+            raise ValueError(f"{path} holds values of {name} that are not finite in {value.dtype}; {anew}")
     model.load_state_dict(state)
     model.eval()
     if hasattr(model, "trained_on"): model.trained_on(record.get("config", {}))      # an Inpainter notes how large its holes were
