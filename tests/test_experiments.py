@@ -24,7 +24,7 @@ def test_experiment_runs(path, tmp_path):
     assert read_record(record)["parameters"]["preset"] == "smoke"
     for table in out.rglob("results.csv"): assert len(Results.read(table))
     for table in [*out.rglob("*.csv"), *out.rglob("*.csv.gz")]: assert read_csv(table)[1]
-    wrote = [file for file in out.rglob("*") if file.is_file() and "weights" not in file.parts]
+    wrote = [file for file in out.rglob("*") if file.is_file() and not {"weights", "outcomes"} & set(file.parts)]
     assert sorted(file.name for file in wrote) == declared(path, read_record(record)), "what it writes is not what it declares in `files`"
     assert {file.parent for file in wrote} == {record.parent}
     assert {p for p in tmp_path.iterdir()} == {out, tmp_path/"out.ipynb"}, "it wrote into the directory that it was started from"
