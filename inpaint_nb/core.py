@@ -316,7 +316,7 @@ def _unwritten(
     if number == errno.ENOENT: reason = "nothing was written to the path that atomic_write gave"
     kept = "the file that was there before is kept" if path.is_file() else "nothing is left there"
     told = OSError(number, f"{path} could not be written ({reason}); {kept}. Make room there, or choose another place, and run again")
-    told.told = True
+    told.told, told.filename = True, str(path)
     return told
 
 # %% ../nbs/00_core.ipynb #2648e796
@@ -328,7 +328,7 @@ def _in_the_way(
     if not wall and not path.is_dir(): return None
     what = f"{wall} is a file, not a folder" if wall else "it is a folder"
     told = OSError(errno.ENOTDIR if wall else errno.EISDIR, f"{path} could not be written: {what}; move it away, or choose another place")
-    told.told = True
+    told.told, told.filename = True, str(path)
     return told
 
 # %% ../nbs/00_core.ipynb #faae08b8

@@ -660,11 +660,9 @@ def save_weights(
     try:
         with atomic_write(path) as weights, atomic_write(about_path) as beside:
             weights.write_bytes(blob); beside.write_text(record)      # the record moves first: where there are weights there is one
-    except OSError as error:
+    except OSError:      # says which file, why, and what to do
         with suppress(OSError): _put_back(about_path, record, older)
-        reason = _system_error(error)
-        raise OSError(reason.errno, f"the weights could not be written ({reason.strerror or reason}): "
-                      f"free some space, or choose another folder", str(path)) from error
+        raise
 
 # %% ../nbs/04_training.ipynb #d81b4855
 def _put_back(path: Path, new: str, older: bytes | None) -> None:
