@@ -152,7 +152,7 @@ def spatial_discount(
 # %% ../nbs/26_contextual_network.ipynb #85a71719
 class ContextualAttentionNet(Inpainter):
     """Generative image inpainting with contextual attention (Yu et al. 2018): a coarse network, then one that invents and borrows.
-    Raises ValueError for an unknown preset, a width below 2, and sizes and dilations that are no whole numbers above 0."""
+    Raises ValueError for an unknown preset, a width below 2, dilations that are no whole numbers above 0, and a size that is no multiple of 8."""
     multiple = 8
     adversarial = dict(loss="wgan", weight=.001, discriminator="global", steps=5)
     optimiser = dict(lr=1e-4, betas=(.5, .9))
@@ -167,7 +167,7 @@ class ContextualAttentionNet(Inpainter):
     ):
         super().__init__()
         if preset not in ("paper", "released"): raise ValueError(f"preset must be paper or released; got {preset!r}")
-        check_counts(2, width=width)
+        check_counts(2, width=width); self.check_size(size)
         dilations, self.released = stage_dilations(size) if dilations is None else stage_dilations(None, dilations), preset == "released"
         if self.released: self.revision = 2    # 1 sampled the attention's cells otherwise
         self.coarse = coarse_stage(width, dilations)

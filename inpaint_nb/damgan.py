@@ -178,7 +178,7 @@ class DAMGAN(Inpainter):
         features: nn.Module | Path | str | None = None,   # with "released": VGG16's features or the path of its weights; None: no perceptual term
     ):
         super().__init__()
-        check_counts(width=width, size=size)
+        check_counts(width=width); self.check_size(size)
         if preset not in PRESETS: raise ValueError(f"unknown preset {preset!r}; known: {', '.join(PRESETS)}")
         released = preset == "released"
         if features is not None and not released: raise ValueError("the paper's loss has no perceptual term: features= goes with preset='released'")

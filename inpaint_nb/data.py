@@ -1010,13 +1010,14 @@ def _photographs(root, size, seed, broken, crop):
                        "Crops of photographs bundled with scikit-image (see its data/README.txt).")
 
 # %% ../nbs/01_data.ipynb #79eb7d93
-def _by_name(images):
-    "`{bare name: path}`. Raises ValueError where two folders hold the same name."
+def _by_name(images, stem=False):
+    "`{bare name: path}`, or `{name without suffix: path}`. Raises ValueError where a name is there twice."
     out = {}
     for n in images:
-        other = out.setdefault(PurePosixPath(n).name, n)
+        name = PurePosixPath(n).stem if stem else PurePosixPath(n).name
+        other = out.setdefault(name, n)
         if other != n:
-            raise ValueError(f"{PurePosixPath(n).name} is there twice, as {other} and {n}: pass the one folder that is meant as root")
+            raise ValueError(f"{name} is there twice, as {other} and {n}: pass the one folder that is meant as root")
     return out
 
 # %% ../nbs/01_data.ipynb #6401ff60
@@ -1024,7 +1025,7 @@ def _partition(text, where):
     "`{name: split}` of CelebA's list. Raises ValueError for a name in two parts, or a line that is none."
     part = {}
     for number, line in enumerate(text.splitlines()):
-        row = re.fullmatch(r"\s*(\S+?\.\w+)[\s,]+([012])\s*", line)
+        row = re.fullmatch(r"\s*(\S+?\.\w+)[\s,]+([012])\s*", line.replace('"', ""))
         if row and part.setdefault(row[1], row[2]) != row[2]:
             raise ValueError(f"{where} puts {row[1]} into two parts, {part[row[1]]} and {row[2]}; get the list anew")
         if not row and line.strip() and number:                             # the first line may be a heading
@@ -1052,7 +1053,10 @@ def _celeba(root, size, seed, broken, crop):
     if table is None: table = next((_text(p, p.read_bytes, p.stat().st_size) for p in around if p.is_file()), None)
     if table is None: raise FileNotFoundError(f"{want[0]} is neither in {at} nor beside it ({', '.join(str(p) for p in around[:4:2])}). {ADVICE['celeba']}")
     have, split, absent = _by_name(images), {s: [] for s in SPLITS}, 0
-    for name, part in _partition(table, want[0]).items():
+    parts = _partition(table, want[0])
+    if not set(parts) & set(have):      # img_align_celeba_png, whose list says .jpg
+        parts, have = ({PurePosixPath(n).stem: v for n, v in named.items()} for named in (parts, _by_name(images, stem=True)))
+    for name, part in parts.items():
         if name in have: split[part].append(have[name])
         else: absent += 1
     if not any(split.values()): raise ValueError(f"no image of {want[0]} is in {files.root}, whose first is {images[0]}")

@@ -48,7 +48,7 @@ class GatedConvNet(Inpainter):
         preset: str = "paper",             # "paper" | "released": second stage without the mask, attention with the official code's quirks
     ):
         super().__init__()
-        check_counts(width=width, size=1 if size is None else size)
+        check_counts(width=width); self.check_size(size)
         if width % 2: raise ValueError(f"width counts features and gates, so it must be even and at least 2; got {width}")
         if preset not in ("paper", "released"): raise ValueError(f'preset must be "paper" or "released"; got {preset!r}')
         dilations, released = tuple(stage_dilations(size) if dilations is None else dilations), preset == "released"

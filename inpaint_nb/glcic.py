@@ -100,7 +100,7 @@ class GLCIC(Inpainter):
     ):
         super().__init__()
         if preset not in GLCIC_PRESETS: raise ValueError(f"preset must be one of {', '.join(GLCIC_PRESETS)}; got {preset!r}")
-        check_counts(width=width, size=1 if size is None else size)
+        check_counts(width=width); self.check_size(size)
         self.told = preset == "paper"
         if not self.told: self.adversarial = None
         self.register_buffer("mean", hole_colour(mean), persistent=False)

@@ -131,6 +131,12 @@ class Inpainter(nn.Module):
         seen = [center_mask(size, size//2)]*("centre" in kinds) + [freeform_mask(size, batch=100)]*("free" in kinds) if known else []
         self.trained_hole, self.warned_of_hole = max(map(hole_reach, seen), default=None), False
 
+    def check_size(self, size: int | None) -> None:
+        "For constructors: raises ValueError for a side of training pictures that `forward` would not take. None is allowed."
+        if size is None: return
+        check_counts(size=size)
+        if size % self.multiple: raise ValueError(f"size must be a multiple of {self.multiple}, as the sides of pictures that {type(self).__name__} is trained on; got {size}")
+
     def check_hole(self, mask: Tensor) -> None:
         "Warn, once, where a hole reaches more than 1.5 times as far as any of the training."
         if self.trained_hole is None or self.warned_of_hole or (reach := hole_reach(mask)) <= 1.5*self.trained_hole: return

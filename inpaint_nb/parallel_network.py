@@ -50,7 +50,7 @@ class ParallelNet(Inpainter):
     ):
         super().__init__()
         if window not in ("half", "56"): raise ValueError(f'window must be "half" or "56"; got {window!r}')
-        check_counts(width=width, size=1 if size is None else size)
+        check_counts(width=width); self.check_size(size)
         if not 0 <= weight < float("inf"): raise ValueError(f"weight must be finite and not negative; got {weight!r}")
         self.adversarial = dict(loss="log", weight=weight, discriminator="parallel" if window == "half" else "parallel-56", steps=1)
         self.register_buffer("mean", hole_colour(mean), persistent=False)
