@@ -296,6 +296,7 @@ def _check_rows(
     rows: list,                  # lists as long as the header
 ) -> list:                       # the rows, as lists
     "Raises ValueError for no columns, a text in place of a row, or a row of another length."
+    rows = list(rows)
     if isinstance(header, str) or (text := next((r for r in rows if isinstance(r, str)), None)) is not None:
         raise ValueError(f"header and rows are lists of cells; got the text {header if isinstance(header, str) else text!r}")
     rows = [list(r) for r in rows]
