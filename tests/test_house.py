@@ -153,8 +153,9 @@ def test_modules_import_only_lower_numbers():
     for path in NOTEBOOKS:
         if exp := re.search(r"^#\|\s*default_exp (\w+)", "\n".join(c.source for c in code(path)), re.M): number[exp[1]] = path.stem[:2]
     assert set(number) == {path.stem for path in MODULES}
-    upward = [(path.stem, other) for path in MODULES for other in number
-              if f"inpaint_nb.{other}" in imported(path) and number[other] >= number[path.stem]]
+    used = {path.stem: imported(path) for path in MODULES}
+    upward = [(name, other) for name, names in used.items() for other in number
+              if f"inpaint_nb.{other}" in names and number[other] >= number[name]]
     assert upward == []
 
 
