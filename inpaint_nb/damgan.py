@@ -163,8 +163,8 @@ def _as_they_are(features: nn.Module | Path | str | None) -> nn.Module | None:
 
 # %% ../nbs/29_damgan.ipynb #57ea95b9
 class DAMGAN(Inpainter):
-    """Cha and Kim's generator, sections 3.1 to 3.3: coarse stage, then a stage with dynamic attention maps. Raises ValueError for unknown presets, and for sizes, widths
-    and dilations that are no whole numbers above 0."""
+    """Cha and Kim's generator, sections 3.1 to 3.3: coarse stage, then a stage with dynamic attention maps. Raises ValueError for unknown presets, for widths and
+    dilations that are no whole numbers above 0, and for a size that is no multiple of 16."""
     multiple = 16     # an eighth of it must be at least 2 pixels for the mirrored borders
 
     def __init__(

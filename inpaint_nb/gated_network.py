@@ -34,7 +34,7 @@ def gated_block(
 
 # %% ../nbs/28_gated_network.ipynb #4f6d435c
 class GatedConvNet(Inpainter):
-    "Coarse and refining stage of gated convolutions, the second with contextual attention (Yu et al. 2019). Raises ValueError for an odd width or an unknown preset."
+    "Coarse and refining stage of gated convolutions, the second with contextual attention (Yu et al. 2019). Raises ValueError for an odd width, an unknown preset, or a size that is no multiple of 8."
     multiple = 8
     adversarial = dict(loss="hinge", weight=1., discriminator="patch", steps=1)
     optimiser = dict(lr=1e-4, betas=(.5, .999))

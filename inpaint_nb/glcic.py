@@ -84,7 +84,7 @@ GLCIC_PRESETS = ("paper", "as-run")
 
 # %% ../nbs/30_glcic.ipynb #8f4c6bf6
 class GLCIC(Inpainter):
-    "Globally and locally consistent image completion (Iizuka et al. 2017). Raises ValueError for an unknown preset, a mean that is no colour, or a width below 1."
+    "Globally and locally consistent image completion (Iizuka et al. 2017). Raises ValueError for an unknown preset, a mean that is no colour, a width below 1, or a size that is no multiple of 4."
     multiple = 4
     adversarial = dict(loss="log", weight=4e-4, discriminator="glcic", steps=1)
     optimiser = dict(lr=1e-3, betas=(.9, .999))

@@ -32,7 +32,7 @@ def parallel_plans(
 
 # %% ../nbs/31_parallel_network.ipynb #5736a03a
 class ParallelNet(Inpainter):
-    "GLCIC beside contextual attention (the comparison paper, section 3.1). Raises ValueError for an unknown fusion or window, a width below 1, or a weight below 0."
+    "GLCIC beside contextual attention (the comparison paper, section 3.1). Raises ValueError for an unknown fusion or window, a width below 1, a size that is no multiple of 8, or a weight below 0."
     multiple = 8
     optimiser = dict(lr=1e-3, betas=(.9, .999))
 
